@@ -145,3 +145,14 @@ def test_each_chapter_can_be_downloaded_as_notebook_and_source() -> None:
         page = (HTML / "book" / notebook.name).with_suffix(".html").read_text(encoding="utf-8")
         assert f"../_sources/book/{notebook.name}" in page
         assert f"../_sources/book/{notebook.stem}.md" in page
+
+
+@every_page
+def test_corrections_for_screen_readers_took_effect(page: Path) -> None:
+    """They replace what the theme writes, so a new version of it may undo them."""
+    html = page.read_text(encoding="utf-8")
+    assert 'class="bd-sidebar-primary bd-sidebar" role="complementary"' in html
+    assert not re.search(r'search-button-field[^>]*aria-label="Search"', html)
+    assert "<th></th>" not in html
+    assert "doc-biblioentry" not in html
+    assert 'rel="preload" as="font"' not in html

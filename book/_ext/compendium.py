@@ -21,6 +21,24 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
+# What the theme and its extensions write, and what is written instead.
+FOR_SCREEN_READERS = {
+    # a role that is withdrawn from ARIA, within a list
+    ' role="doc-biblioentry"': ' role="listitem"',
+    # what scrolls can be reached with the keyboard
+    '<div class="pst-scrollable-table-container"': (
+        '<div tabindex="0" class="pst-scrollable-table-container"'
+    ),
+    # the name of a button holds the words that are on it
+    'search-button__button" title="Search" aria-label="Search"': (
+        'search-button__button" title="Search"'
+    ),
+    # everything on a page is in a landmark
+    '<div class="bd-sidebar-primary bd-sidebar"': (
+        '<div class="bd-sidebar-primary bd-sidebar" role="complementary" aria-label="Book"'
+    ),
+}
+
 logger = logging.getLogger(__name__)
 
 SOURCE_NUMBER = re.compile(r"-(\d+[a-z]*)$")
@@ -98,8 +116,8 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         html = re.sub(r'<link rel="preload" as="font"[^>]*>\n?', "", html)
         # pandas leaves the header of an index empty; an empty cell is no header
         html = re.sub(r"<th(?: [^>]*)?>\s*</th>", "<td></td>", html)
-        # the role is withdrawn from ARIA, and needs a list around it
-        html = html.replace(' role="doc-biblioentry"', "")
+        for before, after in FOR_SCREEN_READERS.items():
+            html = html.replace(before, after)
         if html != old:
             page.write_text(html, encoding="utf-8")
 
