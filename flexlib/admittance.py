@@ -1,0 +1,159 @@
+"""Admittances of a network, in per unit: the only place where per unit is made.
+
+Branches are pi-models with an ideal transformer at the from end. Currents are taken at both ends
+of every branch, flowing from the bus into the branch, half of the branch's own charging included
+(source 004, equations (26) to (31)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csc_array, csr_array, diags_array, vstack
+from scipy.sparse.linalg import SuperLU, splu
+
+from flexlib.network import Network
+
+S_BASE_KVA = 1000.0
+
+
+@dataclass(frozen=True)
+class Admittance:
+    """Sparse admittance matrices of a network.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+
+    Attributes
+    ----------
+    ends : pandas.DataFrame
+        One row for each branch end, all from ends first: branch, end ("from" or "to"), bus
+        (at this end), i_base_a and i_max_a (infinite where there is no limit).
+    y_end : scipy.sparse.csr_array, shape (ends, buses)
+        Branch-end currents from bus voltages, equation (63): Y_l of the source.
+    y_bus : scipy.sparse.csr_array, shape (buses, buses)
+        Bus currents from bus voltages, equation (31): CY_l of the source, bus shunts added.
+    """
+
+    network: Network
+
+    @cached_property
+    def ends(self) -> pd.DataFrame:
+        """Branch ends, see the class."""
+        branches, buses = self.network.branches, self.network.buses
+        v_nom_kv = buses["v_nom_kv"].to_numpy()
+        from_bus, to_bus = self.network.from_bus, self.network.to_bus
+        at = np.concatenate([from_bus, to_bus])
+        i_base_a = S_BASE_KVA / (np.sqrt(3) * v_nom_kv)
+        i_max_a = branches[["i_max_from_a", "i_max_to_a"]].fillna(np.inf).to_numpy()
+        return pd.DataFrame(
+            {
+                "branch": np.tile(branches["branch"].to_numpy(), 2),
+                "end": np.repeat(["from", "to"], len(branches)),
+                "bus": buses["bus"].to_numpy()[at],
+                "i_base_a": i_base_a[at],
+                "i_max_a": i_max_a.T.ravel(),
+            }
+        )
+
+    @cached_property
+    def y_end(self) -> csr_array:
+        """Branch-end admittance matrix, see the class."""
+        branches = self.network.branches
+        z_base_ohm = self._z_base_ohm[self.network.to_bus]
+        series = z_base_ohm / (branches["r_ohm"] + 1j * branches["x_ohm"]).to_numpy()
+        shunt_us = (branches["g_us"] + 1j * branches["b_us"]).to_numpy()
+        shunt = shunt_us * 1e-6 * z_base_ohm / 2
+        shift_rad = np.deg2rad(branches["shift_deg"].to_numpy())
+        tap = branches["ratio_pu"].to_numpy() * np.exp(1j * shift_rad)
+        y_from = self._rows((series + shunt) / np.abs(tap) ** 2, -series / tap.conj())
+        y_to = self._rows(-series / tap, series + shunt)
+        return csr_array(vstack([y_from, y_to]))
+
+    @cached_property
+    def y_bus(self) -> csr_array:
+        """Bus admittance matrix, see the class."""
+        buses = self.network.buses
+        at = np.concatenate([self.network.from_bus, self.network.to_bus])
+        shape = (len(buses), len(at))
+        incidence = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=shape)
+        return csr_array(incidence @ self.y_end + diags_array(self.y_shunt))
+
+    @cached_property
+    def y_shunt(self) -> np.ndarray:
+        """Admittances of the bus shunts, shape (buses,)."""
+        buses = self.network.buses
+        shunt_us = (buses["g_us"] + 1j * buses["b_us"]).to_numpy()
+        return np.asarray(shunt_us * 1e-6 * self._z_base_ohm)
+
+    @cached_property
+    def free(self) -> np.ndarray:
+        """Positions of all buses except the slack."""
+        return np.flatnonzero(np.arange(len(self.network.buses)) != self.network.slack)
+
+    @cached_property
+    def factor(self) -> SuperLU:
+        """Sparse factorisation of the bus admittance matrix without the slack bus."""
+        return splu(csc_array(self.y_bus[self.free][:, self.free]))
+
+    @cached_property
+    def v_slack_pu(self) -> complex:
+        """Voltage of the slack bus (angle zero)."""
+        return complex(self.network.buses["v_slack_pu"].iloc[self.network.slack])
+
+    @cached_property
+    def v_no_load_pu(self) -> np.ndarray:
+        """Bus voltages when nothing is connected: the reference of all voltage angles."""
+        return self.voltages(np.zeros(len(self.network.buses), dtype=complex))
+
+    def voltages(self, i_bus_pu: np.ndarray) -> np.ndarray:
+        """Bus voltages from bus current injections, equation (32) with the slack removed.
+
+        Parameters
+        ----------
+        i_bus_pu : numpy.ndarray of complex, shape (buses,)
+            Currents injected into the network; the slack's entry is not read.
+
+        Returns
+        -------
+        numpy.ndarray of complex, shape (buses,)
+        """
+        slack = self.network.slack
+        y_slack = self.y_bus[self.free][:, [slack]].toarray().ravel()
+        v_pu = np.full(len(self.network.buses), self.v_slack_pu)
+        v_pu[self.free] = self.factor.solve(i_bus_pu[self.free] - y_slack * self.v_slack_pu)
+        return v_pu
+
+    def voltage_response(self, i_bus_pu: np.ndarray) -> np.ndarray:
+        """Changes of bus voltages from changes of injected currents (the slack's stays).
+
+        Parameters
+        ----------
+        i_bus_pu : numpy.ndarray of complex, shape (buses, columns)
+            Changes of injected currents, one column a change.
+
+        Returns
+        -------
+        numpy.ndarray of complex, shape (buses, columns)
+        """
+        dv_pu = np.zeros(i_bus_pu.shape, dtype=complex)
+        if i_bus_pu.shape[1]:
+            dv_pu[self.free] = self.factor.solve(np.ascontiguousarray(i_bus_pu[self.free]))
+        return dv_pu
+
+    @property
+    def _z_base_ohm(self) -> np.ndarray:
+        v_nom_kv = self.network.buses["v_nom_kv"].to_numpy()
+        return v_nom_kv**2 * 1000 / S_BASE_KVA
+
+    def _rows(self, at_from: np.ndarray, at_to: np.ndarray) -> csr_array:
+        count = len(self.network.branches)
+        rows = np.tile(np.arange(count), 2)
+        columns = np.concatenate([self.network.from_bus, self.network.to_bus])
+        shape = (count, len(self.network.buses))
+        return csr_array((np.concatenate([at_from, at_to]), (rows, columns)), shape=shape)

@@ -1,0 +1,108 @@
+"""Errors: bad data says where, a failed solve says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class FlexlibError(Exception):
+    """Base class of every error that flexlib raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault in input data.
+
+    Attributes
+    ----------
+    file : str
+        File, or name of the frame when the data did not come from a file.
+    row : str
+        Line of the file (its header is line 1), or "" for a fault of the whole file.
+    column : str
+        Column, or "" for a fault of the whole row or file.
+    value : str
+        What was found.
+    expected : str
+        What was expected instead.
+    """
+
+    file: str
+    row: str
+    column: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        place = ", ".join(
+            part
+            for part in (
+                self.file,
+                f"row {self.row}" if self.row else "",
+                f"column {self.column}" if self.column else "",
+            )
+            if part
+        )
+        return f"{place}: found {self.value}, expected {self.expected}"
+
+
+class DataError(FlexlibError):
+    """Input data that cannot be used; lists every fault, not the first.
+
+    Parameters
+    ----------
+    faults : iterable of Fault
+        All faults found.
+    """
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        head = f"{count} fault{'s' if count != 1 else ''} in the input data:"
+        super().__init__("\n".join([head, *(f"  {fault}" for fault in self.faults)]))
+
+
+class SolveError(FlexlibError):
+    """A solve that did not end in a proven optimum."""
+
+
+class Infeasible(SolveError):
+    """No point satisfies all constraints.
+
+    Parameters
+    ----------
+    message : str
+        What conflicts, in words.
+    conflict : iterable of str
+        Names of constraints and bounds that cannot hold together (an irreducible set).
+    """
+
+    def __init__(self, message: str, conflict: Iterable[str] = ()) -> None:
+        self.conflict = tuple(conflict)
+        super().__init__(message)
+
+
+class Unbounded(SolveError):
+    """The objective has no bound in the direction of optimisation."""
+
+
+class NotProven(SolveError):
+    """A limit was reached before optimality was proven.
+
+    Parameters
+    ----------
+    message : str
+        Which limit.
+    bound, incumbent : float
+        Best bound and best objective known when the solver stopped.
+    """
+
+    def __init__(self, message: str, bound: float, incumbent: float) -> None:
+        self.bound = bound
+        self.incumbent = incumbent
+        super().__init__(f"{message} (bound {bound:.9g}, incumbent {incumbent:.9g})")
+
+
+class PowerFlowError(FlexlibError):
+    """A power flow that did not converge, or whose solution fails its own residual."""

@@ -1,0 +1,135 @@
+"""AC power flow by power-grid-model, one case or a batch, each checked by its own residual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from power_grid_model import (
+    ComponentType,
+    DatasetType,
+    LoadGenType,
+    PowerGridModel,
+    initialize_array,
+)
+from power_grid_model.errors import PowerGridError  # type: ignore[attr-defined]
+
+from flexlib.admittance import S_BASE_KVA, Admittance
+from flexlib.errors import PowerFlowError
+from flexlib.network import Network
+
+_MISMATCH_KVA = 1e-3  # largest accepted power residual at a bus
+_STIFF_SOURCE_VA = 1e20  # short-circuit power that makes the slack an ideal source
+
+
+@dataclass(frozen=True)
+class PowerFlow:
+    """Bus voltages and branch-end currents of one or several load cases.
+
+    Attributes
+    ----------
+    v_pu : numpy.ndarray of complex, shape (cases, buses)
+        Bus voltages, slack angle zero.
+    i_a : numpy.ndarray of complex, shape (cases, ends)
+        Branch-end currents in the order of `Admittance.ends`, ampere.
+    mismatch_kva : float
+        Largest power residual at any bus in any case, recomputed from the data.
+    """
+
+    v_pu: np.ndarray
+    i_a: np.ndarray
+    mismatch_kva: float
+
+
+def power_flow(network: Network, s_load_kva: np.ndarray | None = None) -> PowerFlow:
+    """Solve the AC power flow.
+
+    Parameters
+    ----------
+    network : Network
+        Balanced network; its one slack bus holds its voltage, all loads are constant power.
+    s_load_kva : numpy.ndarray of complex, shape (cases, loads), optional
+        Complex power consumed by each load in each case. The network's own loads by default.
+
+    Returns
+    -------
+    PowerFlow
+
+    Raises
+    ------
+    PowerFlowError
+        If a case does not converge, or its bus power residual exceeds 1 VA.
+    """
+    s_kva = np.atleast_2d(network.s_load_kva if s_load_kva is None else s_load_kva)
+    admittance = Admittance(network)
+    s_bus_kva = np.zeros((len(s_kva), len(network.buses)), dtype=complex)
+    np.add.at(s_bus_kva.T, network.load_bus, s_kva.T)
+    v_pu = _solve(network, s_bus_kva)
+    injected_pu = v_pu * np.conj((admittance.y_bus @ v_pu.T).T)
+    residual_kva = np.abs(injected_pu * S_BASE_KVA + s_bus_kva)[:, admittance.free]
+    mismatch_kva = float(residual_kva.max(initial=0.0))
+    if not mismatch_kva <= _MISMATCH_KVA:
+        raise PowerFlowError(
+            f"power flow of {network.name}: bus residual {mismatch_kva:.3g} kVA, "
+            f"expected at most {_MISMATCH_KVA:g} kVA"
+        )
+    i_a = (admittance.y_end @ v_pu.T).T * admittance.ends["i_base_a"].to_numpy()
+    return PowerFlow(v_pu, i_a, mismatch_kva)
+
+
+def _solve(network: Network, s_bus_kva: np.ndarray) -> np.ndarray:
+    """Bus voltages of all cases, from power-grid-model."""
+    count = len(network.buses)
+    load = initialize_array(DatasetType.update, ComponentType.sym_load, (len(s_bus_kva), count))
+    load["id"] = _load_ids(network)
+    load["p_specified"] = s_bus_kva.real * 1e3
+    load["q_specified"] = s_bus_kva.imag * 1e3
+    try:
+        result = PowerGridModel(_input(network)).calculate_power_flow(
+            update_data={ComponentType.sym_load: load},
+            error_tolerance=1e-12,
+            max_iterations=50,
+            threading=-1,  # one thread
+            output_component_types={ComponentType.node: ["u_pu", "u_angle"]},
+        )
+    except PowerGridError as error:
+        raise PowerFlowError(f"power flow of {network.name}: {error}") from error
+    node = result[ComponentType.node]
+    return np.asarray(node["u_pu"] * np.exp(1j * node["u_angle"]))
+
+
+def _load_ids(network: Network) -> np.ndarray:
+    return 2 * len(network.buses) + len(network.branches) + np.arange(len(network.buses))
+
+
+def _input(network: Network) -> dict[ComponentType, np.ndarray]:
+    """The network in power-grid-model's tables: volts, ohms, siemens and watts."""
+    buses, branches = network.buses, network.branches
+    node = initialize_array(DatasetType.input, ComponentType.node, len(buses))
+    node["id"] = np.arange(len(buses))
+    node["u_rated"] = buses["v_nom_kv"] * 1e3
+    shunt = initialize_array(DatasetType.input, ComponentType.shunt, len(buses))
+    shunt["id"] = len(buses) + np.arange(len(buses))
+    shunt["node"], shunt["status"] = node["id"], 1
+    shunt["g1"], shunt["b1"] = buses["g_us"] * 1e-6, buses["b_us"] * 1e-6
+    branch = initialize_array(DatasetType.input, ComponentType.generic_branch, len(branches))
+    branch["id"] = 2 * len(buses) + np.arange(len(branches))
+    branch["from_node"], branch["to_node"] = network.from_bus, network.to_bus
+    branch["from_status"], branch["to_status"] = 1, 1
+    branch["r1"], branch["x1"] = branches["r_ohm"], branches["x_ohm"]
+    branch["g1"], branch["b1"] = branches["g_us"] * 1e-6, branches["b_us"] * 1e-6
+    branch["k"], branch["theta"] = branches["ratio_pu"], np.deg2rad(branches["shift_deg"])
+    load = initialize_array(DatasetType.input, ComponentType.sym_load, len(buses))
+    load["id"], load["node"], load["status"] = _load_ids(network), node["id"], 1
+    load["type"], load["p_specified"], load["q_specified"] = LoadGenType.const_power, 0.0, 0.0
+    source = initialize_array(DatasetType.input, ComponentType.source, 1)
+    source["id"], source["node"], source["status"] = load["id"][-1] + 1, network.slack, 1
+    source["u_ref"] = buses["v_slack_pu"].iloc[network.slack]
+    source["u_ref_angle"], source["sk"] = 0.0, _STIFF_SOURCE_VA
+    return {
+        ComponentType.node: node,
+        ComponentType.shunt: shunt,
+        ComponentType.generic_branch: branch,
+        ComponentType.sym_load: load,
+        ComponentType.source: source,
+    }

@@ -1,0 +1,369 @@
+"""Certificate of a robust activation: everything recomputed from the data, in volts and amperes.
+
+Nothing here uses the programme that was solved. The equations are evaluated branch by branch,
+the box is walked corner by corner, and an AC power flow has the last word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyomo.environ as pyo
+
+from flexlib.admittance import S_BASE_KVA
+from flexlib.certificate import Check, largest
+from flexlib.market import Market
+from flexlib.powerflow import PowerFlow, power_flow
+
+_MAX_CORNERS = 2**14  # above this the AC worst case is searched, not enumerated
+_AC_TOLERANCE_A = 1e-3
+_AC_TOLERANCE_PU = 1e-6
+
+
+@dataclass(frozen=True)
+class State:
+    """Values of all variables of the market's model at the baseline of the box.
+
+    Attributes
+    ----------
+    up_kw, down_kw : numpy.ndarray, shape (offers,)
+        Activated flexibility.
+    i_load_a : numpy.ndarray of complex, shape (loads,)
+        Current consumed by each load.
+    i_bus_a : numpy.ndarray of complex, shape (buses,)
+        Current injected at each bus.
+    v_pu : numpy.ndarray of complex, shape (buses,)
+        Bus voltages.
+    i_end_a : numpy.ndarray of complex, shape (ends,)
+        Branch-end currents.
+    """
+
+    up_kw: np.ndarray
+    down_kw: np.ndarray
+    i_load_a: np.ndarray
+    i_bus_a: np.ndarray
+    v_pu: np.ndarray
+    i_end_a: np.ndarray
+
+
+def state_of_activation(market: Market, up_kw: np.ndarray, down_kw: np.ndarray) -> State:
+    """State of the linear AC model under an activation.
+
+    Parameters
+    ----------
+    market : Market
+    up_kw, down_kw : numpy.ndarray, shape (offers,)
+
+    Returns
+    -------
+    State
+    """
+    network, flow = market.network, market.flow
+    s_kva = network.s_load_kva + market.activated_kva(up_kw, down_kw)
+    i_base_a = _i_base_a(market)
+    i_load_a = np.conj(s_kva / S_BASE_KVA / flow.v_fixed_pu[network.load_bus])
+    i_load_a *= i_base_a[network.load_bus]
+    v_pu = flow.v0_pu + market.upward[0] @ (up_kw - down_kw)
+    i_end_a = flow.i0_a + market.upward[1] @ (up_kw - down_kw)
+    i_bus_a = np.asarray(flow.admittance.y_bus @ v_pu) * i_base_a
+    return State(up_kw, down_kw, i_load_a, i_bus_a, v_pu, i_end_a)
+
+
+def state_of_model(model: pyo.ConcreteModel) -> State:
+    """State held by the variables of a solved printed model.
+
+    Parameters
+    ----------
+    model : pyomo.environ.ConcreteModel
+        From `flexlib.robust_model.printed_model`, solved.
+
+    Returns
+    -------
+    State
+    """
+    market = model.market
+
+    def values(variable: pyo.Var, count: int) -> np.ndarray:
+        return np.array(
+            [complex(variable[k, "re"].value, variable[k, "im"].value) for k in range(count)]
+        )
+
+    network, i_base_a = market.network, _i_base_a(market)
+    ends = market.flow.admittance.ends
+    return State(
+        up_kw=np.array([model.f_up_kw[o].value for o in model.OFFERS]),
+        down_kw=np.array([model.f_down_kw[o].value for o in model.OFFERS]),
+        i_load_a=values(model.i_load, len(network.loads)) * i_base_a[network.load_bus],
+        i_bus_a=values(model.i_bus, len(network.buses)) * i_base_a,
+        v_pu=values(model.v, len(network.buses)),
+        i_end_a=values(model.i_end, len(ends)) * ends["i_base_a"].to_numpy(),
+    )
+
+
+def residuals(market: Market, state: State) -> dict[str, float]:
+    """Largest residual of each equation of the linear AC model, from the data alone.
+
+    Parameters
+    ----------
+    market : Market
+    state : State
+
+    Returns
+    -------
+    dict of str to float
+        Keyed by equation number: "59" (with (60) and (61)) in kVA, "62" to "64" in ampere.
+    """
+    network = market.network
+    v_nom_kv = network.buses["v_nom_kv"].to_numpy()
+    v_load_kv = market.flow.v_fixed_pu[network.load_bus] * v_nom_kv[network.load_bus]
+    s_kva = network.s_load_kva + market.activated_kva(state.up_kw, state.down_kw)
+    power = s_kva - np.sqrt(3) * v_load_kv * np.conj(state.i_load_a)
+    consumed_a = np.zeros(len(network.buses), dtype=complex)
+    np.add.at(consumed_a, network.load_bus, state.i_load_a)
+    injection = (consumed_a + state.i_bus_a)[market.flow.admittance.free]
+    branch = _branch_currents_a(market, state.v_pu) - state.i_end_a
+    shunt_s = (network.buses["g_us"] + 1j * network.buses["b_us"]).to_numpy() * 1e-6
+    leaving_a = shunt_s * state.v_pu * v_nom_kv * 1000 / np.sqrt(3)
+    np.add.at(leaving_a, np.concatenate([network.from_bus, network.to_bus]), state.i_end_a)
+    balance = state.i_bus_a - leaving_a
+    found = {"59": power, "62": injection, "63": branch, "64": balance}
+    return {number: largest(np.abs(residual)) for number, residual in found.items()}
+
+
+def _branch_currents_a(market: Market, v_pu: np.ndarray) -> np.ndarray:
+    """Branch-end currents from bus voltages by the pi-model, (26) and (27), in volts and ohms."""
+    network = market.network
+    branches = network.branches
+    v_nom_v = network.buses["v_nom_kv"].to_numpy() * 1000 / np.sqrt(3)
+    from_bus, to_bus = network.from_bus, network.to_bus
+    tap = branches["ratio_pu"].to_numpy() * np.exp(
+        1j * np.deg2rad(branches["shift_deg"].to_numpy())
+    )
+    v_from = v_pu[from_bus] / tap * v_nom_v[to_bus]
+    v_to = v_pu[to_bus] * v_nom_v[to_bus]
+    through_a = (v_from - v_to) / (branches["r_ohm"] + 1j * branches["x_ohm"]).to_numpy()
+    half_s = (branches["g_us"] + 1j * branches["b_us"]).to_numpy() * 1e-6 / 2
+    from_a = (through_a + half_s * v_from) / tap.conj() * v_nom_v[to_bus] / v_nom_v[from_bus]
+    return np.concatenate([from_a, half_s * v_to - through_a])
+
+
+def model_checks(market: Market, state: State, voltage_error: float) -> list[Check]:
+    """Checks of a state against the linear model and its limits, exact over the box.
+
+    Parameters
+    ----------
+    market : Market
+    state : State
+    voltage_error : float
+        Relative error of the norm that stands for the voltage magnitude; it is the tolerance of
+        the voltage checks.
+
+    Returns
+    -------
+    list of Check
+    """
+    offers, ends = market.offers, market.flow.admittance.ends
+    beyond = [
+        np.maximum(-kw, kw - offers[f"{way}_max_kw"].to_numpy())
+        for way, kw in (("up", state.up_kw), ("down", state.down_kw))
+    ]
+    rated = np.flatnonzero(np.isfinite(ends["i_max_a"]))
+    plane, circle = [0.0], [0.0]
+    for e in rated:
+        corners = state.i_end_a[e] + market.box.image(market.uncertain[1][e])
+        i_max_a = ends["i_max_a"].iloc[e]
+        plane.append(market.planes.project(corners).max() - i_max_a * market.planes.apothem)
+        circle.append(np.abs(corners).max() - i_max_a)
+    low, high = _voltage_violations(market, state)
+    return [
+        *(
+            Check(f"equation ({number})", value, 1e-6, "kVA" if number == "59" else "A")
+            for number, value in residuals(market, state).items()
+        ),
+        Check("activation within the offers", largest(np.concatenate(beyond)), 1e-6, "kW"),
+        Check("planes (83), all corners of the box", max(plane), 1e-6, "A"),
+        Check("current magnitude, all corners of the box", max(circle), 1e-6, "A"),
+        Check("lower voltage limit over the box", low, 1e-6 + voltage_error, "p.u."),
+        Check("upper voltage limit over the box", high, 1e-6 + voltage_error, "p.u."),
+    ]
+
+
+def _voltage_violations(market: Market, state: State) -> tuple[float, float]:
+    """Largest violations of voltage limits over the box in the linear model.
+
+    The magnitude is convex, so its largest value is at a corner of the zonotope; its least value
+    is the zonotope's distance from zero, taken over the corners' edges.
+    """
+    buses = market.network.buses
+    low, high = 0.0, 0.0
+    for bus in market.flow.admittance.free:
+        corners = state.v_pu[bus] + market.box.image(market.uncertain[0][bus])
+        high = max(high, float(np.abs(corners).max() - buses["v_max_pu"].iloc[bus]))
+        low = max(low, float(buses["v_min_pu"].iloc[bus] - _distance_from_zero(corners)))
+    return low, high
+
+
+def _distance_from_zero(corners: np.ndarray) -> float:
+    """Distance of a polygon's boundary from zero, edge by edge."""
+    step = np.roll(corners, -1) - corners
+    length = np.where(np.abs(step) == 0, 1.0, np.abs(step))
+    along = np.clip(np.real(-corners * np.conj(step)) / length**2, 0, 1)
+    return float(np.abs(corners + along * step).min())
+
+
+@dataclass(frozen=True)
+class AcWorstCase:
+    """Worst AC power flow over the box under an activation.
+
+    Attributes
+    ----------
+    i_excess_a, v_excess_pu : float
+        Largest violation of a current limit and of a voltage limit; negative within the limits.
+    i_worst_a : numpy.ndarray, shape (ends,)
+        Largest current magnitude found at each branch end.
+    xi_current, xi_voltage : numpy.ndarray, shape (n,)
+        Corners at which the violations were found.
+    mismatch_kva : float
+        Largest power residual of all power flows.
+    cases : int
+        Number of power flows.
+    enumerated : bool
+        Whether all corners were visited; else corners were searched by ascent.
+    """
+
+    i_excess_a: float
+    v_excess_pu: float
+    i_worst_a: np.ndarray
+    xi_current: np.ndarray
+    xi_voltage: np.ndarray
+    mismatch_kva: float
+    cases: int
+    enumerated: bool
+
+
+def ac_worst_case(
+    market: Market, up_kw: np.ndarray, down_kw: np.ndarray, seed: int = 0
+) -> AcWorstCase:
+    """AC power flow at the corners of the box: all of up to 2^14, else a seeded local ascent.
+
+    Evidence and not a bound: between corners the AC current could be larger.
+
+    Parameters
+    ----------
+    market : Market
+    up_kw, down_kw : numpy.ndarray, shape (offers,)
+        Activation.
+    seed : int
+        Seed of the corners from which the ascent starts.
+
+    Returns
+    -------
+    AcWorstCase
+    """
+    search = _AcSearch(market, market.activated_kva(up_kw, down_kw))
+    count = len(market.box.load)
+    enumerated = 2**count <= _MAX_CORNERS
+    if enumerated:
+        for chunk in np.array_split(market.box.vertices(), max(1, 2**count // 1024)):
+            search.visit(chunk)
+    else:
+        search.visit(_starting_corners(market, up_kw - down_kw, seed))
+        search.climb("current")
+        search.climb("voltage")
+    return search.result(enumerated)
+
+
+class _AcSearch:
+    """Keeps the worst of all power flows visited."""
+
+    def __init__(self, market: Market, activated_kva: np.ndarray) -> None:
+        self.market, self.activated_kva = market, activated_kva
+        self.best = {"current": -np.inf, "voltage": -np.inf}
+        self.xi = {key: np.zeros(len(market.box.load)) for key in self.best}
+        self.i_worst_a = np.zeros(len(market.flow.admittance.ends))
+        self.mismatch_kva, self.cases = 0.0, 0
+
+    def visit(self, xi: np.ndarray) -> None:
+        """Solve the power flow at every row of xi and remember the worst."""
+        flow = power_flow(self.market.network, self.market.box.loads_kva(xi) + self.activated_kva)
+        for key, excess in (("current", self._current(flow)), ("voltage", self._voltage(flow))):
+            worst = int(np.argmax(excess))
+            if excess[worst] > self.best[key]:
+                self.best[key], self.xi[key] = float(excess[worst]), xi[worst]
+        self.i_worst_a = np.maximum(self.i_worst_a, np.abs(flow.i_a).max(axis=0))
+        self.mismatch_kva = max(self.mismatch_kva, flow.mismatch_kva)
+        self.cases += len(xi)
+
+    def climb(self, key: str) -> None:
+        """Flip one load at a time from the worst corner until nothing gets worse."""
+        before = -np.inf
+        while self.best[key] > before:
+            before, corner = self.best[key], self.xi[key]
+            flips = np.where(np.eye(len(corner), dtype=bool), -corner, corner)
+            for chunk in np.array_split(flips, max(1, len(flips) // 512)):
+                self.visit(chunk)
+
+    def result(self, enumerated: bool) -> AcWorstCase:
+        """Everything found."""
+        return AcWorstCase(
+            self.best["current"], self.best["voltage"], self.i_worst_a, self.xi["current"],
+            self.xi["voltage"], self.mismatch_kva, self.cases, enumerated,
+        )  # fmt: skip
+
+    def _current(self, flow: PowerFlow) -> np.ndarray:
+        i_max_a = self.market.flow.admittance.ends["i_max_a"].to_numpy()
+        return np.asarray((np.abs(flow.i_a) - i_max_a).max(axis=1))
+
+    def _voltage(self, flow: PowerFlow) -> np.ndarray:
+        buses, free = self.market.network.buses, self.market.flow.admittance.free
+        v_pu = np.abs(flow.v_pu)
+        over = v_pu - buses["v_max_pu"].to_numpy()
+        under = buses["v_min_pu"].to_numpy() - v_pu
+        return np.asarray(np.maximum(over, under)[:, free].max(axis=1))
+
+
+def _starting_corners(market: Market, net_kw: np.ndarray, seed: int) -> np.ndarray:
+    """Worst corners of the linear model for the most loaded ends and buses, and random ones."""
+    ends = market.flow.admittance.ends
+    i_a = market.flow.i0_a + market.upward[1] @ net_kw
+    turned = market.uncertain[1] * np.exp(-1j * np.angle(i_a))[:, None]
+    reach_a = np.abs(i_a) + np.abs(turned.real).sum(axis=1) - ends["i_max_a"].to_numpy()
+    worst_ends = np.argsort(-reach_a)[:32]
+    drop = np.real(market.uncertain[0] * np.exp(-1j * np.angle(market.flow.v0_pu))[:, None])
+    widest = np.argsort(-np.abs(drop).sum(axis=1))[:32]
+    guesses = np.concatenate([turned.real[worst_ends], drop[widest], -drop[widest]])
+    random = market.box.sample(64, seed)
+    return np.where(np.concatenate([guesses, random]) < 0, -1.0, 1.0)
+
+
+def ac_checks(worst: AcWorstCase) -> list[Check]:
+    """Checks of an AC worst case.
+
+    Parameters
+    ----------
+    worst : AcWorstCase
+
+    Returns
+    -------
+    list of Check
+    """
+    how = "all corners" if worst.enumerated else "corners by ascent"
+    return [
+        Check(
+            f"AC current limit, {how}", max(0.0, worst.i_excess_a), _AC_TOLERANCE_A, "A", "evidence"
+        ),
+        Check(
+            f"AC voltage limit, {how}",
+            max(0.0, worst.v_excess_pu),
+            _AC_TOLERANCE_PU,
+            "p.u.",
+            "evidence",
+        ),
+        Check("AC power balance of every bus", worst.mismatch_kva, 1e-3, "kVA"),
+    ]
+
+
+def _i_base_a(market: Market) -> np.ndarray:
+    v_nom_kv = market.network.buses["v_nom_kv"].to_numpy()
+    return np.asarray(S_BASE_KVA / (np.sqrt(3) * v_nom_kv))
