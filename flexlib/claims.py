@@ -1,0 +1,98 @@
+"""The ledger: every published number the book speaks about, beside ours, with a status.
+
+``data/claims.csv`` holds what is published and what we say of it; the value that is ours is
+computed, by a function that never reads the published one. A status is a statement that is
+checked, not a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from flexlib import claims_de_simone
+from flexlib.tables import data_path
+
+AGREES = (
+    "reproduced",
+    "predicted",
+    "fitted",
+    "reproduced only with the source's error",
+)
+DISAGREES = ("differs",)
+APART = ("stand-in", "not attempted")  # no number of ours is held against the published one
+STATUSES = (*AGREES, *DISAGREES, *APART)
+
+_OURS: dict[str, Callable[[], dict[str, float]]] = {"de-simone": claims_de_simone.ours}
+_CORRECTED: dict[str, Callable[[], dict[str, float]]] = {
+    "de-simone": claims_de_simone.corrected
+}
+_ROUNDING = 1e-9  # so that a value on the edge of a rounding interval counts as inside
+
+
+def read_claims() -> pd.DataFrame:
+    """Read the claims as they are written down.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text columns id, chapter, source, place, quantity, unit, published (with its printed
+        digits), status and reason; number column tolerance (half of the last printed digit).
+    """
+    claims = pd.read_csv(data_path("claims.csv"), dtype=str, keep_default_na=False)
+    return claims.assign(tolerance=claims["tolerance"].astype(float))
+
+
+def ledger() -> pd.DataFrame:
+    """Compute our value of every claim and hold the status against it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `read_claims`, and ours, corrected (what the exact formulation gives;
+        empty unless the published value carries the source's error), agrees (whether ours is
+        within the tolerance) and holds (whether the status says the same).
+    """
+    claims = read_claims()
+    values = _values(_OURS, claims)
+    corrected = _values(_CORRECTED, claims)
+    claims["ours"] = claims["id"].map(values)
+    with_error = claims["status"] == "reproduced only with the source's error"
+    claims["corrected"] = claims["id"].map(corrected).where(with_error)
+    distance = (claims["ours"] - pd.to_numeric(claims["published"])).abs()
+    claims["agrees"] = distance <= claims["tolerance"] + _ROUNDING
+    claims["holds"] = (
+        (claims["status"].isin(AGREES) & claims["agrees"])
+        | (claims["status"].isin(DISAGREES) & ~claims["agrees"] & claims["ours"].notna())
+        | claims["status"].isin(APART)
+    )
+    return claims
+
+
+def totals(claims: pd.DataFrame) -> pd.DataFrame:
+    """Number of claims of each status, in the order of `STATUSES`, and how many hold."""
+    counts = claims.groupby("status")["holds"].agg(["size", "sum"]).reindex(STATUSES).dropna()
+    counts = counts.astype(int).rename(columns={"size": "claims", "sum": "status holds"})
+    return counts.reset_index()
+
+
+def read_errata() -> pd.DataFrame:
+    """Read the list of what is wrong in the sources.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text columns id, source, place, printed, problem, correction and test (the function in
+        ``tests/test_errata.py`` that demonstrates it).
+    """
+    return pd.read_csv(data_path("errata.csv"), dtype=str, keep_default_na=False)
+
+
+def _values(
+    sources: dict[str, Callable[[], dict[str, float]]], claims: pd.DataFrame
+) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for source in claims["source"].unique():
+        values |= sources[source]()
+    return values
