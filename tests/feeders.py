@@ -1,0 +1,499 @@
+"""Feeders for the tests, and a second linear AC model: dense, in volts and amperes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+
+from flexlib import Box, Market, Network, Planes, data_path, read_network
+from flexlib.robust_limits import lambda_beta
+
+STABLE = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=30,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+# --------------------------------------------------------------------------------------------
+# Feeders made by hand
+
+
+def frames(**changes: dict[str, list[Any]]) -> dict[str, pd.DataFrame]:
+    """Tables of a small 10 kV feeder S - A - B."""
+    tables: dict[str, dict[str, list[Any]]] = {
+        "buses": {
+            "bus": ["A", "S", "B"],
+            "v_nom_kv": [10.0, 10.0, 10.0],
+            "v_slack_pu": [np.nan, 1.0, np.nan],
+            "v_min_pu": [0.9, 0.9, 0.9],
+            "v_max_pu": [1.1, 1.1, 1.1],
+        },
+        "branches": {
+            "branch": ["S-A", "A-B"],
+            "from_bus": ["S", "A"],
+            "to_bus": ["A", "B"],
+            "r_ohm": [0.5, 0.8],
+            "x_ohm": [0.7, 0.4],
+            "i_max_from_a": [np.nan, np.nan],
+            "i_max_to_a": [np.nan, np.nan],
+        },
+        "loads": {
+            "load": ["one", "two", "sun"],
+            "bus": ["A", "B", "B"],
+            "p_kw": [600.0, 900.0, -200.0],
+            "q_kvar": [200.0, 300.0, 0.0],
+        },
+    }
+    for table, columns in changes.items():
+        tables[table] = {**tables[table], **columns}
+    return {name: pd.DataFrame(columns) for name, columns in tables.items()}
+
+
+def small_network(**changes: dict[str, list[Any]]) -> Network:
+    return Network(**frames(**changes), name="small")
+
+
+def bands(**percent: float) -> pd.DataFrame:
+    return pd.DataFrame({"load": list(percent), "band_pct": list(percent.values())})
+
+
+def offers_up(price: float = 100.0, **up_max_kw: float) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "load": list(up_max_kw),
+            "up_max_kw": list(up_max_kw.values()),
+            "price_up_eur_per_mwh": price,
+        }
+    )
+
+
+def small_market(i_max_a: float = 75.0, **changes: Any) -> Market:
+    """The small feeder with a limit on its first line that the base case exceeds."""
+    network = changes.pop("network", None) or small_network(
+        branches={"i_max_from_a": [i_max_a, np.nan]}
+    )
+    return Market(
+        network,
+        changes.pop("offers", offers_up(one=300, two=600)),
+        Box(network, changes.pop("bands", bands(one=10, two=10, sun=20))),
+        **changes,
+    )
+
+
+FLEXIBLE = {"POD2": 250.0, "POD4": 150.0, "POD7": 250.0}
+
+
+@cache
+def feeder_12() -> Network:
+    return read_network(data_path("feeders/de-simone-12"))
+
+
+def market_12(flexible_pct: float, other_pct: float, planes: int = 32, **tables: Any) -> Market:
+    """The 12-bus feeder of source 004 with its seven uncertain PODs."""
+    network = tables.get("network", feeder_12())
+    percent = {
+        load: flexible_pct if load in FLEXIBLE else other_pct for load in network.loads["load"]
+    }
+    offers = tables.get("offers", offers_up(**FLEXIBLE))
+    return Market(network, offers, Box(network, bands(**percent)), Planes(planes))
+
+
+# --------------------------------------------------------------------------------------------
+# Random feeders
+
+
+def random_network(
+    seed: int, size: int = 8, chords: int = 0, transformers: int = 0, load: float = 1.0
+) -> Network:
+    """Radial or meshed feeder in any bus order, without current limits.
+
+    Impedances and loads are drawn per unit of 1 MVA, so that the voltage drop stays near 10 %
+    whatever the size. Chords join buses between which no phase shift lies.
+    """
+    rng = np.random.default_rng(seed)
+    parent = np.array([0, *(int(rng.integers(max(0, k - 3), k)) for k in range(1, size))])
+    steps = set(rng.choice(np.arange(1, size), min(transformers, size - 1), replace=False))
+    v_nom_kv, phase, rows = np.full(size, float(rng.choice([6.0, 10.0, 20.0]))), np.zeros(size), []
+    depth = max(2.0, np.sqrt(size))
+
+    def row(one: int, other: int, **extra: float) -> dict[str, Any]:
+        z_pu = 0.05 / depth * rng.uniform(0.3, 1)
+        angle = rng.choice([0.0, np.pi / 2, rng.uniform(0.2, 1.4)], p=[0.05, 0.05, 0.9])
+        z_ohm = z_pu * v_nom_kv[other] ** 2 * np.exp(1j * angle)
+        return {
+            "from_bus": one,
+            "to_bus": other,
+            "r_ohm": max(0.0, z_ohm.real),
+            "x_ohm": max(0.0, z_ohm.imag),
+            "b_us": rng.choice([0.0, rng.uniform(0, 0.02)]) / v_nom_kv[other] ** 2 * 1e6,
+            "g_us": rng.choice([0.0, rng.uniform(0, 0.002)]) / v_nom_kv[other] ** 2 * 1e6,
+            **extra,
+        }
+
+    for k in range(1, size):
+        one, other = (int(parent[k]), k) if rng.random() < 0.7 else (k, int(parent[k]))
+        v_nom_kv[k], phase[k], extra = v_nom_kv[parent[k]], phase[parent[k]], {}
+        if k in steps:
+            v_nom_kv[k] = float(rng.choice([0.4, 3.0, v_nom_kv[k]]))
+            shift_deg = float(rng.choice([0.0, 30.0, 150.0, -30.0]))
+            phase[k] += -shift_deg if other == k else shift_deg
+            extra = {"ratio_pu": rng.uniform(0.975, 1.025), "shift_deg": shift_deg, "b_us": 0.0}
+            extra["g_us"] = 0.0
+        rows.append(row(one, other, **extra))
+    for _ in range(chords):
+        one = int(rng.integers(size))
+        same = np.flatnonzero((v_nom_kv == v_nom_kv[one]) & (phase == phase[one]))
+        same = same[same != one]
+        if len(same):
+            rows.append(row(one, int(rng.choice(same))))
+    branches = pd.DataFrame(rows).reindex(columns=[*rows[0], "ratio_pu", "shift_deg"])
+    branches = branches.loc[:, ~branches.columns.duplicated()]
+    order = rng.permutation(size)
+    names = np.array([f"bus {chr(65 + k % 26)}{k}" for k in range(size)])
+    for end in ("from_bus", "to_bus"):
+        branches[end] = names[branches[end].astype(int)]
+    branches.insert(0, "branch", [f"line {k}" for k in range(len(branches))])
+    branches["i_max_from_a"] = branches["i_max_to_a"] = np.nan
+    y_us = (rng.random((2, size)) < 0.2) * rng.uniform([[0], [-0.05]], 0.05, (2, size))
+    buses = pd.DataFrame(
+        {
+            "bus": names,
+            "v_nom_kv": v_nom_kv,
+            "v_slack_pu": [rng.uniform(0.98, 1.03), *[np.nan] * (size - 1)],
+            "v_min_pu": 0.6,
+            "v_max_pu": 1.4,
+            "g_us": y_us[0] / v_nom_kv**2 * 1e6,
+            "b_us": y_us[1] / v_nom_kv**2 * 1e6,
+        }
+    )
+    count = int(rng.integers(3, 16))
+    p_kw = rng.uniform(0.2, 1, count)
+    p_kw *= 1000 / p_kw.sum() * load
+    p_kw *= np.where(rng.random(count) < rng.choice([0.0, 0.3, 0.8]), -1, 1)
+    loads = pd.DataFrame(
+        {
+            "load": [f"POD {k}" for k in range(count)],
+            "bus": names[rng.integers(0, size, count)],
+            "p_kw": p_kw,
+            "q_kvar": p_kw * rng.uniform(-0.3, 0.6, count),
+        }
+    )
+    return Network(buses.iloc[order], branches, loads, name=f"random {seed}")
+
+
+def random_market(
+    seed: int, size: int = 8, chords: int = 0, transformers: int = 0, uncertain: int = 4,
+    planes: int = 32,
+) -> Market:  # fmt: skip
+    """Market on a random feeder whose limits are met by a hidden activation, most not without."""
+    network = random_network(seed, size, chords, transformers)
+    rng = np.random.default_rng([seed, 1])
+    count = len(network.loads)
+    chosen = rng.permutation(count)[: min(uncertain, count)]
+    box = Box(
+        network,
+        pd.DataFrame(
+            {"load": network.loads["load"].to_numpy()[chosen]}
+            | {"band_pct": rng.choice([0.0, 5.0, 10.0, 30.0], len(chosen), p=[0.1, 0.3, 0.3, 0.3])}
+        ),
+    )
+    flexible = rng.permutation(count)[: int(rng.integers(1, min(6, count) + 1))]
+    size_kw = np.abs(network.s_load_kva.real[flexible])
+    offers = pd.DataFrame(
+        {
+            "load": network.loads["load"].to_numpy()[flexible],
+            "up_max_kw": size_kw * rng.choice([0.0, 0.5, 1.0], len(flexible), p=[0.1, 0.4, 0.5]),
+            "price_up_eur_per_mwh": rng.uniform(20, 200, len(flexible)),
+            "down_max_kw": size_kw * rng.choice([0.0, 0.8], len(flexible)),
+            "price_down_eur_per_mwh": rng.uniform(20, 200, len(flexible)),
+        }
+    )
+    market = Market(network, offers, box, Planes(planes))
+    share = rng.uniform(0.2, 0.7, len(offers))
+    ways = rng.random(len(offers)) < 0.7
+    hidden_kw = share * np.where(ways, offers["up_max_kw"], -offers["down_max_kw"])
+    return replace(market, network=_limited(market, hidden_kw, rng), box=market.box)
+
+
+def _limited(market: Market, hidden_kw: np.ndarray, rng: np.random.Generator) -> Network:
+    """Set limits that the hidden activation meets exactly where it helps, else by a margin."""
+    network, worst = market.network, Worst(market)
+    idle_a, hidden_a = worst.plane_a(0 * hidden_kw), worst.plane_a(hidden_kw)
+    i_max_a = hidden_a * np.where(hidden_a < idle_a, 1.0001, 1.2)
+    helped = np.flatnonzero((hidden_a < 0.999 * idle_a) & (hidden_a > 0.1))
+    rated = set(rng.permutation(helped)[:3]) | set(rng.permutation(len(i_max_a))[:2])
+    limits = np.where([k in rated for k in range(len(i_max_a))], np.maximum(i_max_a, 0.01), np.nan)
+    branches = network.branches.assign(
+        i_max_from_a=limits[: len(network.branches)], i_max_to_a=limits[len(network.branches) :]
+    )
+    buses = network.buses.copy()
+    low, high = worst.norm_low_pu(hidden_kw), worst.norm_high_pu(hidden_kw)
+    idle_low, idle_high = worst.norm_low_pu(0 * hidden_kw), worst.norm_high_pu(0 * hidden_kw)
+    for bus in rng.permutation(worst.free)[:3]:
+        if low[bus] > idle_low[bus] + 1e-4 and 0.6 < low[bus] < 1.09:
+            buses.loc[bus, "v_min_pu"] = low[bus] - 1e-7
+        if high[bus] < idle_high[bus] - 1e-4 and 0.91 < high[bus] < 1.4:
+            buses.loc[bus, "v_max_pu"] = high[bus] + 1e-7
+    return Network(buses, branches, network.loads, name=network.name)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    return random_network(
+        draw(st.integers(0, 2**32 - 1)),
+        draw(st.integers(3, 30)),
+        draw(st.integers(0, 3)),
+        draw(st.integers(0, 2)),
+    )
+
+
+@st.composite
+def markets(draw: st.DrawFn, uncertain: int = 12) -> Market:
+    return random_market(
+        draw(st.integers(0, 2**32 - 1)),
+        draw(st.integers(3, 30)),
+        draw(st.integers(0, 3)),
+        draw(st.integers(0, 2)),
+        draw(st.integers(1, uncertain)),
+        draw(st.sampled_from([5, 8, 32, 33, 96])),
+    )
+
+
+# --------------------------------------------------------------------------------------------
+# The second model
+
+
+class Dense:
+    """Admittances of a network in volts and amperes, phase to neutral, as dense matrices."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.u = network.buses["v_nom_kv"].to_numpy() * 1000 / np.sqrt(3)
+        size, count = len(network.buses), len(network.branches)
+        name = {bus: k for k, bus in enumerate(network.buses["bus"])}
+        self.y_end = np.zeros((2 * count, size), dtype=complex)
+        self.at = np.zeros(2 * count, dtype=int)
+        for k, line in network.branches.iterrows():
+            one, other = name[line["from_bus"]], name[line["to_bus"]]
+            turns = self.u[one] / self.u[other] * line["ratio_pu"]
+            turns = turns * np.exp(1j * np.radians(line["shift_deg"]))
+            series = 1 / complex(line["r_ohm"], line["x_ohm"])
+            half = complex(line["g_us"], line["b_us"]) * 1e-6 / 2
+            self.y_end[k, one] += (series + half) / abs(turns) ** 2
+            self.y_end[k, other] += -series / np.conj(turns)
+            self.y_end[count + k, other] += series + half
+            self.y_end[count + k, one] += -series / turns
+            self.at[k], self.at[count + k] = one, other
+        shunt = (network.buses["g_us"] + 1j * network.buses["b_us"]).to_numpy() * 1e-6
+        self.y_bus = np.diag(shunt)
+        for end, bus in enumerate(self.at):
+            self.y_bus[bus] += self.y_end[end]
+        self.slack = int(np.flatnonzero(network.buses["v_slack_pu"].notna())[0])
+        self.free = np.array([k for k in range(size) if k != self.slack])
+        self.bus_of = np.array([name[bus] for bus in network.loads["bus"]], dtype=int)
+        self.z = np.zeros((size, size), dtype=complex)
+        self.z[np.ix_(self.free, self.free)] = np.linalg.inv(self.y_bus[np.ix_(*[self.free] * 2)])
+        v_slack = network.buses["v_slack_pu"].iloc[self.slack] * self.u[self.slack]
+        self.v_idle = -self.z @ self.y_bus[:, self.slack] * v_slack
+        self.v_idle[self.slack] = v_slack
+
+    def injected(self, s_kva: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Bus currents injected by loads that consume s (three-phase) at the voltages v."""
+        i = np.zeros(len(self.u), dtype=complex)
+        np.add.at(i, self.bus_of, -np.conj(s_kva * 1000 / 3 / v[self.bus_of]))
+        return i
+
+    def linear(self, s_kva: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Bus voltages of the linear model whose powers are divided by v."""
+        return self.v_idle + self.z @ self.injected(s_kva, v)
+
+    def ac(self, s_kva: np.ndarray) -> np.ndarray:
+        """Bus voltages of the AC power flow, by fixed-point iteration."""
+        v = self.v_idle
+        for _ in range(500):
+            before, v = v, self.linear(s_kva, v)
+            if np.abs((v - before) / self.u).max() < 1e-14:
+                break
+        return v
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Voltages (p.u.) and currents (A) of the linear model: base, per net kW up, per xi."""
+
+    v: tuple[np.ndarray, np.ndarray, np.ndarray]
+    i: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def affine(market: Market, dense: Dense) -> Affine:
+    """Derive all of it from the tables alone."""
+    loads = market.network.loads.set_index("load")
+    s_kva = (loads["p_kw"] + 1j * loads["q_kvar"]).to_numpy()
+    v_ac = dense.ac(s_kva)
+
+    def change(load: str, ds_kva: complex) -> np.ndarray:
+        only = np.where(loads.index == load, ds_kva, 0)
+        return dense.z @ dense.injected(only, v_ac)
+
+    per_kw, per_xi = [], []
+    for load in market.offers["load"]:
+        p, q = loads.loc[load, ["p_kw", "q_kvar"]]
+        per_kw.append(change(load, -(1 + 1j * (q / p if p else 0))))
+    for load, pct in market.box.bands[["load", "band_pct"]].itertuples(index=False):
+        per_xi.append(change(load, pct / 100 * complex(*loads.loc[load, ["p_kw", "q_kvar"]])))
+    v = dense.linear(s_kva, v_ac), np.array(per_kw).T, np.array(per_xi).T
+    return Affine(
+        (v[0] / dense.u, v[1] / dense.u[:, None], v[2] / dense.u[:, None]),
+        (dense.y_end @ v[0], dense.y_end @ v[1], dense.y_end @ v[2]),
+    )
+
+
+class Worst:
+    """Worst cases of the linear model over all vertices of the box, enumerated."""
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self.dense = Dense(market.network)
+        self.free, self.affine = self.dense.free, affine(market, self.dense)
+        bits = np.arange(2 ** len(market.box.bands))
+        self.xi = np.array(
+            [np.where(bits >> k & 1, -1.0, 1.0) for k in range(len(market.box.bands))]
+        )
+        n, t = np.arange(1, market.planes.count + 1), 2 * np.pi / market.planes.count
+        # The source's own coefficients: (A x + B y) / C <= I.
+        self.A = np.sin((n - 1) * t) - np.sin(n * t)
+        self.B = np.cos(n * t) - np.cos((n - 1) * t)
+        self.C = np.cos(n * t) * np.sin((n - 1) * t) - np.cos((n - 1) * t) * np.sin(n * t)
+        norm = lambda_beta(market)
+        self.alpha, self.beta = norm.alpha, norm.beta
+        turn = np.conj(self.dense.v_idle) / np.abs(self.dense.v_idle)
+        self.v = tuple(part * (turn if part.ndim == 1 else turn[:, None]) for part in self.affine.v)
+
+    def planes(self, i: np.ndarray) -> np.ndarray:
+        return (i.real[..., None] * self.A + i.imag[..., None] * self.B) / self.C
+
+    def margins(self) -> np.ndarray:
+        """What the vertices add at most along each plane, shape (ends, planes)."""
+        return np.array([self.planes(row @ self.xi).max(axis=0) for row in self.affine.i[2]])
+
+    def plane_a(self, net_kw: np.ndarray) -> np.ndarray:
+        """Largest plane value of each end over all vertices."""
+        i = self.affine.i[0] + self.affine.i[1] @ net_kw
+        return np.array(
+            [
+                self.planes(z + row @ self.xi).max()
+                for z, row in zip(i, self.affine.i[2], strict=True)
+            ]
+        )
+
+    def slopes(self, bus: int) -> np.ndarray:
+        """A grid of s in [-1, 1], with the points where the least vertex may change."""
+        re, im = self.v[2][bus].real, self.v[2][bus].imag
+        with np.errstate(divide="ignore", invalid="ignore"):
+            turning = -self.alpha * re / (self.beta * im)
+        return np.concatenate([np.linspace(-1, 1, 9), turning[np.abs(turning) <= 1]])
+
+    def norm_low_pu(self, net_kw: np.ndarray) -> np.ndarray:
+        """Largest over s of the least over all vertices of alpha re + s beta im."""
+        base, low = self.v[0] + self.v[1] @ net_kw, np.full(len(self.dense.u), np.inf)
+        for bus in self.free:
+            z = base[bus] + self.v[2][bus] @ self.xi
+            low[bus] = max(
+                float((self.alpha * z.real + s * self.beta * z.imag).min())
+                for s in self.slopes(bus)
+            )
+        return low
+
+    def norm_high_pu(self, net_kw: np.ndarray) -> np.ndarray:
+        """Largest norm over all vertices."""
+        base, high = self.v[0] + self.v[1] @ net_kw, np.full(len(self.dense.u), -np.inf)
+        for bus in self.free:
+            z = base[bus] + self.v[2][bus] @ self.xi
+            high[bus] = float((self.alpha * z.real + self.beta * np.abs(z.imag)).max())
+        return high
+
+    def optimum(self) -> tuple[float, np.ndarray]:
+        """Least cost and net kW: every vertex its rows, lower limits as choices of s."""
+        market, rows, room = self.market, [], []
+        ends = market.network.branches[["i_max_from_a", "i_max_to_a"]].to_numpy().T.ravel()
+        for e in np.flatnonzero(np.isfinite(ends)):
+            vertex = self.planes(self.affine.i[2][e] @ self.xi)
+            rows.append(self.planes(self.affine.i[1][e]).T)
+            room.append(ends[e] - self.planes(self.affine.i[0][e]) - vertex.max(axis=0))
+        buses = market.network.buses
+        for bus in self.free:
+            base, per_kw, per_xi = (part[bus] for part in self.v)
+            for s in (-1, 1):
+                w = complex(self.alpha, -s * self.beta)
+                rows.append(np.real(w * per_kw)[None])
+                used = np.real(w * (base + per_xi @ self.xi)).max()
+                room.append([buses["v_max_pu"].iloc[bus] - used])
+        a, b = np.vstack(rows), np.concatenate(room)
+        disjunctions: list[tuple[np.ndarray, np.ndarray]] = []
+        while True:
+            cost, net_kw = self._milp(a, b, disjunctions)
+            low = self.norm_low_pu(net_kw)
+            missing = np.flatnonzero(low < buses["v_min_pu"].to_numpy() - 1e-9)
+            new = [bus for bus in missing if bus in self.free]
+            if not new or len(disjunctions) > 200:
+                return cost, net_kw
+            for bus in new:
+                w = self.alpha - 1j * self.beta * self.slopes(bus)
+                base, per_kw, per_xi = (part[bus] for part in self.v)
+                least = np.array([np.real(z * (base + per_xi @ self.xi)).min() for z in w])
+                need = buses["v_min_pu"].iloc[bus] - least
+                disjunctions.append((np.real(w[:, None] * per_kw), need))
+
+    def _milp(
+        self, a: np.ndarray, b: np.ndarray, disjunctions: list[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[float, np.ndarray]:
+        """Optimum with one row of each disjunction, voltages in units of 1e-4 p.u."""
+        offers, scale = self.market.offers, 1e4
+        count, choices = len(offers), sum(len(need) for _, need in disjunctions)
+        price = offers[["price_up_eur_per_mwh", "price_down_eur_per_mwh"]].to_numpy().T.ravel()
+        volume = offers[["up_max_kw", "down_max_kw"]].to_numpy().T.ravel()
+        fixed_a, fixed_b = [np.hstack([a, -a]) * scale], [b * scale]
+        if disjunctions:
+            constraints = [LinearConstraint(np.hstack([a, -a, np.zeros((len(a), choices))]), ub=b)]
+            first, big = 0, 0.5  # p.u.: no voltage is missed by more
+            for per_kw, need in disjunctions:
+                which = np.zeros((len(need), choices))
+                which[:, first : first + len(need)] = np.eye(len(need))
+                rows = np.hstack([per_kw, -per_kw, -big * which]) * scale
+                constraints.append(LinearConstraint(rows, lb=(need - big) * scale))
+                one = np.concatenate([np.zeros(2 * count), which.sum(axis=0)])
+                constraints.append(LinearConstraint(one[None], lb=1))
+                first += len(need)
+            found = milp(
+                np.concatenate([price / 1000, np.zeros(choices)]),
+                constraints=constraints,
+                bounds=Bounds(0, np.concatenate([volume, np.ones(choices)])),
+                integrality=np.arange(2 * count + choices) >= 2 * count,
+                options={"mip_rel_gap": 1e-9},
+            )
+            assert found.success, found.message
+            chosen, first = found.x[2 * count :] > 0.5, 0
+            for per_kw, need in disjunctions:
+                here = chosen[first : first + len(need)]
+                fixed_a.append(np.hstack([-per_kw, per_kw])[here] * scale)
+                fixed_b.append(-need[here] * scale)
+                first += len(need)
+        least = linprog(
+            price / 1000,
+            np.vstack(fixed_a),
+            np.concatenate(fixed_b),
+            bounds=np.column_stack([np.zeros(2 * count), volume]),
+            options={"primal_feasibility_tolerance": 1e-9},
+        )
+        assert least.success, least.message
+        return float(least.fun), least.x[:count] - least.x[count:]
