@@ -209,9 +209,9 @@ def market_with_a_choice(prices: tuple[float, float], v_min_pu: float = 0.9945) 
         {
             "load": ["one", "sun"],
             "up_max_kw": [600.0, 2000.0],
-            "price_up_eur_per_mwh": [prices[0], 1.5 * prices[0]],
+            "price_up_eur_per_mwh": [prices[0], 10 * prices[0]],
             "down_max_kw": [1800.0, 500.0],
-            "price_down_eur_per_mwh": [prices[1], 1.5 * prices[1]],
+            "price_down_eur_per_mwh": [prices[1], 10 * prices[1]],
         }
     )
     return Market(network, offers, Box(network, bands(one=10, sun=10, two=20)), Planes(16))
