@@ -1,0 +1,338 @@
+"""The door to the solver: optima, signs, bounds, and what it raises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+from feeders import STABLE
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.sparse import csr_array
+
+from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve
+from flexlib.solve import LinearProgram, conflicting_rows, dual_bound
+
+
+def program(
+    c: list[float],
+    a: list[list[float]],
+    row_lower: list[float],
+    row_upper: list[float],
+    lower: float | list[float] = 0.0,
+    upper: float | list[float] = np.inf,
+    integer: list[bool] | None = None,
+    offset: float = 0.0,
+) -> LinearProgram:
+    count = len(c)
+    return LinearProgram(
+        np.array(c, dtype=float),
+        csr_array(np.array(a, dtype=float).reshape(-1, count)),
+        np.array(row_lower, dtype=float),
+        np.array(row_upper, dtype=float),
+        np.broadcast_to(np.array(lower, dtype=float), count).copy(),
+        np.broadcast_to(np.array(upper, dtype=float), count).copy(),
+        [f"row {k}" for k in range(len(row_lower))],
+        [f"x{k}" for k in range(count)],
+        np.array(integer if integer else [False] * count),
+        offset,
+    )
+
+
+INF = np.inf
+
+
+def diet() -> LinearProgram:
+    # Furniture (Dantzig): max 60 x + 30 y + 20 z, optimum 280 at (2, 0, 8).
+    rows = [[8, 6, 1], [4, 2, 1.5], [2, 1.5, 0.5]]
+    return program([-60, -30, -20], rows, [-INF] * 3, [48, 20, 8], offset=1000)
+
+
+def test_known_linear_optimum_and_its_duals() -> None:
+    solution = solve(diet())
+    np.testing.assert_allclose(solution.x, [2, 0, 8], atol=1e-9)
+    assert solution.objective == pytest.approx(1000 - 280)
+    assert solution.bound == pytest.approx(solution.objective)
+    np.testing.assert_allclose(solution.row_dual, [0, -10, -10], atol=1e-9)
+    assert all(check.ok for check in solution.checks)
+
+
+def test_known_integer_optimum() -> None:
+    # Knapsack: 3 of weight 4 and value 10, 11, 13 beside one of weight 5: take the value.
+    values, weights = [10, 13, 7, 8, 2], [3, 4, 2, 3, 1]
+    solution = solve(program([-v for v in values], [weights], [-INF], [7], 0, 1, [True] * 5))
+    best = min(
+        -sum(values[k] for k in chosen)
+        for size in range(6)
+        for chosen in combinations(range(5), size)
+        if sum(weights[k] for k in chosen) <= 7
+    )
+    assert solution.objective == pytest.approx(best)
+    assert solution.bound == pytest.approx(best)
+    assert np.isnan(solution.row_dual).all()
+
+
+def random_program(seed: int) -> LinearProgram:
+    rng = np.random.default_rng(seed)
+    rows, columns = int(rng.integers(2, 7)), int(rng.integers(2, 6))
+    a = rng.normal(size=(rows, columns))
+    inside = rng.uniform(-1, 1, columns)
+    room = rng.uniform(0.1, 1, (2, rows)) * rng.choice([1, INF], (2, rows), p=[0.7, 0.3])
+    return program(
+        rng.normal(size=columns), a, a @ inside - room[0], a @ inside + room[1], -2, 2.5,
+        offset=rng.normal(),
+    )  # fmt: skip
+
+
+@STABLE
+@given(st.integers(0, 2**32 - 1))
+def test_optimum_of_another_solver_and_duals_as_slopes(seed: int) -> None:
+    problem = random_program(seed)
+    ours = solve(problem)
+    a = problem.a.toarray()
+    both = np.vstack([a, -a]), np.concatenate([problem.row_upper, -problem.row_lower])
+    finite = np.isfinite(both[1])
+    bounds = np.column_stack([problem.lower, problem.upper])
+    other = linprog(problem.c, both[0][finite], both[1][finite], bounds=bounds)
+    assert ours.objective == pytest.approx(other.fun + problem.offset, abs=1e-6)
+    assert ours.bound == pytest.approx(ours.objective, abs=1e-7)
+    # A dual is the change of the objective for one unit more on the row's limits.
+    step = 1e-6
+    for row in range(len(problem.row_names)):
+        shift = np.zeros(len(problem.row_names))
+        shift[row] = step
+        moved = [
+            solve(
+                replace(
+                    problem,
+                    row_lower=problem.row_lower + sign * shift,
+                    row_upper=problem.row_upper + sign * shift,
+                )
+            ).objective
+            for sign in (1, -1)
+        ]
+        assert (moved[0] - moved[1]) / (2 * step) == pytest.approx(ours.row_dual[row], abs=1e-4)
+
+
+@STABLE
+@given(st.integers(0, 2**32 - 1), st.floats(-3, 3))
+def test_any_duals_prove_a_lower_bound(seed: int, size: float) -> None:
+    problem, rng = random_program(seed), np.random.default_rng(seed)
+    best = solve(problem)
+    wrong = best.row_dual + size * rng.normal(size=len(best.row_dual))
+    assert dual_bound(problem, wrong) <= best.objective + 1e-7
+    assert dual_bound(problem, -best.row_dual) <= best.objective + 1e-7
+    assert dual_bound(problem, 0 * wrong) <= best.objective + 1e-7
+
+
+def test_a_bound_from_an_infinite_limit_is_no_bound() -> None:
+    assert dual_bound(diet(), np.array([1.0, 0, 0])) == -INF
+    assert dual_bound(diet(), np.zeros(3)) == -INF
+
+
+# --------------------------------------------------------------------------------------------
+# Refusals
+
+
+def feasible(problem: LinearProgram, rows: list[int]) -> bool:
+    a = problem.a.toarray()[rows]
+    both = (
+        np.vstack([a, -a]),
+        np.concatenate([problem.row_upper[rows], -problem.row_lower[rows]]),
+    )
+    finite = np.isfinite(both[1])
+    bounds = np.column_stack([problem.lower, problem.upper])
+    return linprog(0 * problem.c, both[0][finite], both[1][finite], bounds=bounds).status == 0
+
+
+@STABLE
+@given(st.integers(0, 2**32 - 1))
+def test_infeasible_names_an_irreducible_set(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    plain = random_program(seed)
+    # Two rows that point against each other, among rows that can hold.
+    normal = rng.normal(size=len(plain.c))
+    nearly = normal + 0.01 * rng.normal(size=len(normal))
+    problem = replace(
+        plain,
+        a=csr_array(
+            np.vstack([plain.a.toarray(), normal, normal + 0.01 * rng.normal(size=len(normal))])
+        ),
+        row_lower=np.concatenate([plain.row_lower, [1.0, -INF]]),
+        row_upper=np.concatenate([plain.row_upper, [INF, -1.0]]),
+        row_names=[*plain.row_names, "above", "below"],
+    )
+    with pytest.raises(Infeasible) as error:
+        solve(problem)
+    named = [problem.row_names.index(name) for name in error.value.conflict]
+    assert named
+    assert len(set(named)) == len(named)
+    assert not feasible(problem, named)
+    for one in named:
+        assert feasible(problem, [row for row in named if row != one])
+    assert all(name in str(error.value) for name in error.value.conflict[:8])
+
+
+def test_a_row_against_the_bounds_of_its_variables_is_named() -> None:
+    with pytest.raises(Infeasible) as error:
+        solve(program([1, 1], [[1, 1], [1, -1]], [5, -INF], [INF, 1], 0, 2))
+    assert error.value.conflict == ("row 0",)
+
+
+def test_an_infeasible_integer_programme() -> None:
+    with pytest.raises(Infeasible) as error:
+        solve(program([1], [[2.0]], [1], [1], -5, 5, [True]))
+    assert error.value.conflict == ("row 0",)
+
+
+def test_an_integer_conflict_names_no_row_that_plays_no_part() -> None:
+    rows = [[2.0, 0.0], [0.0, 1.0]]
+    problem = program([1, 1], rows, [1, 0], [1, 3], -5, 5, [True, True])
+    with pytest.raises(Infeasible) as error:
+        solve(problem)
+    assert error.value.conflict == ("row 0",)
+    assert conflicting_rows(problem) == ["row 0"]
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_unbounded(integer: bool) -> None:
+    with pytest.raises(Unbounded):
+        solve(program([-1, 0], [[1, -1]], [-INF], [1], 0, INF, [integer] * 2))
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_infeasible_though_its_objective_has_no_bound(integer: bool) -> None:
+    rows = [[1, -1, 0], [0, 0, 1], [0, 0, 1]]
+    with pytest.raises(Infeasible) as error:
+        solve(program([-1, 0, 0], rows, [-INF, 2, -INF], [1, INF, 1], 0, INF, [integer] * 3))
+    assert set(error.value.conflict) == {"row 1", "row 2"}
+
+
+def market_split(rows: int = 5, seed: int = 1) -> LinearProgram:
+    """Cornuejols and Dawande's market split: small, and far beyond branch and bound."""
+    rng = np.random.default_rng(seed)
+    columns = 10 * (rows - 1)
+    a = rng.integers(0, 100, (rows, columns)).astype(float)
+    rhs = a.sum(axis=1) // 2
+    slack = np.hstack([np.eye(rows), -np.eye(rows)])
+    return program(
+        [0.0] * columns + [1.0] * 2 * rows, np.hstack([a, slack]).tolist(), rhs, rhs, 0,
+        [1.0] * columns + [INF] * 2 * rows, [True] * columns + [False] * 2 * rows,
+    )  # fmt: skip
+
+
+def test_a_time_limit_carries_bound_and_incumbent() -> None:
+    with pytest.raises(NotProven, match=r"time limit of 0\.5 s") as error:
+        solve(market_split(), time_limit_s=0.5)
+    assert error.value.bound < error.value.incumbent
+    assert error.value.bound >= 0
+    assert np.isfinite(error.value.incumbent)
+    assert f"{error.value.incumbent:.9g}" in str(error.value)
+
+
+def test_a_time_limit_before_any_point() -> None:
+    with pytest.raises(NotProven) as error:
+        solve(market_split(), time_limit_s=1e-9)
+    assert error.value.incumbent > error.value.bound or error.value.incumbent == INF
+
+
+def test_not_a_number_in_the_data_is_no_optimum() -> None:
+    with pytest.raises(SolveError):
+        solve(program([np.nan, 1], [[1, 1]], [1], [2], 0, 5))
+
+
+def test_the_same_twice() -> None:
+    one, two = (solve(random_program(3)) for _ in range(2))
+    np.testing.assert_array_equal(one.x, two.x)
+    np.testing.assert_array_equal(one.row_dual, two.row_dual)
+
+
+# --------------------------------------------------------------------------------------------
+# Pyomo models
+
+
+def test_pyomo_kinds_of_rows_and_variables() -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(-3, 8))
+    m.y = pyo.Var(domain=pyo.NonNegativeReals)
+    m.n = pyo.Var(domain=pyo.Integers, bounds=(0, 9))
+    m.b = pyo.Var(domain=pyo.Binary)
+    m.held = pyo.Var(initialize=2.0)
+    m.held.fix()
+    m.range = pyo.Constraint(expr=pyo.inequality(1, m.x + m.y, 4))
+    m.equal = pyo.Constraint(expr=m.y - m.n + 0.5 == m.held)
+    m.upper = pyo.Constraint(expr=m.x + 3 * m.held <= 7.5)
+    m.lower = pyo.Constraint(expr=m.n + 10 * m.b >= 2.2)
+    m.cost = pyo.Objective(expr=-2 * m.x + m.n + 4 * m.b + 5 * m.held + 7)
+    solution = solve(m)
+    # x <= 1.5, y = n + 1.5, x + y <= 4; n = 0 or 1 need b; b costs 4, n >= 3 makes y >= 4.5.
+    best = min(
+        (-2 * x + n + 4 * b + 17, x, n, b)
+        for n in range(10)
+        for b in (0, 1)
+        for x in [min(1.5, 4 - (n + 1.5))]
+        if n + 10 * b >= 2.2 and x >= -3 and x + n + 1.5 >= 1
+    )
+    assert solution.objective == pytest.approx(best[0])
+    assert [m.x.value, m.n.value, m.b.value] == pytest.approx(best[1:])
+    assert m.y.value == pytest.approx(m.n.value + 1.5)
+    assert pyo.value(m.cost) == pytest.approx(solution.objective)
+    assert m.held.value == 2.0
+
+
+@pytest.mark.parametrize("side", ["lower", "upper"])
+def test_both_sides_of_a_pyomo_range_bind(side: str) -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var()
+    m.row = pyo.Constraint(expr=pyo.inequality(-2, m.x, 5))
+    m.cost = pyo.Objective(expr=m.x if side == "lower" else -m.x)
+    solve(m)
+    assert m.x.value == pytest.approx(-2 if side == "lower" else 5)
+
+
+def test_pyomo_bounds_are_kept() -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var([1, 2], bounds=lambda m, k: (-k, None))
+    m.row = pyo.Constraint(expr=m.x[1] + m.x[2] >= -100)
+    m.cost = pyo.Objective(expr=m.x[1] + m.x[2])
+    assert solve(m).objective == pytest.approx(-3)
+
+
+def test_pyomo_names_its_rows_in_a_conflict() -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var([1, 2])
+    m.high = pyo.Constraint([1, 2], rule=lambda m, k: m.x[k] >= 3)
+    m.low = pyo.Constraint(expr=m.x[2] <= 2)
+    m.cost = pyo.Objective(expr=m.x[1])
+    with pytest.raises(Infeasible) as error:
+        solve(m)
+    assert set(error.value.conflict) == {"high[2]", "low"}
+
+
+def test_a_pyomo_row_of_fixed_variables_that_does_not_hold() -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(0, 1))
+    m.held = pyo.Var()
+    m.held.fix(5)
+    m.row = pyo.Constraint(expr=m.held <= 2)
+    m.other = pyo.Constraint(expr=m.x >= 0.5)
+    m.cost = pyo.Objective(expr=m.x)
+    with pytest.raises(Infeasible, match="row"):
+        solve(m)
+
+
+def test_a_pyomo_maximisation_is_not_taken_for_a_minimisation() -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(0, 4))
+    m.row = pyo.Constraint(expr=2 * m.x <= 6)
+    m.gain = pyo.Objective(expr=5 * m.x + 1, sense=pyo.maximize)
+    try:
+        solution = solve(m)
+    except (ValueError, TypeError, SolveError):
+        return  # refused: only minimisations are promised
+    assert m.x.value == pytest.approx(3)
+    assert solution.objective == pytest.approx(16)
