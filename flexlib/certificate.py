@@ -44,7 +44,7 @@ class Check:
         return bool(self.value <= self.tolerance)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
     """All checks of one result.
 
@@ -87,6 +87,8 @@ class Certificate:
     def __str__(self) -> str:
         """Small table; values below a tenth of their tolerance are not spelt out."""
         return self._shown().to_string(index=False)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return str(self._shown().to_html(index=False, border=0))

@@ -25,9 +25,7 @@ APART = ("stand-in", "not attempted")  # no number of ours is held against the p
 STATUSES = (*AGREES, *DISAGREES, *APART)
 
 _OURS: dict[str, Callable[[], dict[str, float]]] = {"de-simone": claims_de_simone.ours}
-_CORRECTED: dict[str, Callable[[], dict[str, float]]] = {
-    "de-simone": claims_de_simone.corrected
-}
+_CORRECTED: dict[str, Callable[[], dict[str, float]]] = {"de-simone": claims_de_simone.corrected}
 _ROUNDING = 1e-9  # so that a value on the edge of a rounding interval counts as inside
 
 
@@ -75,6 +73,46 @@ def totals(claims: pd.DataFrame) -> pd.DataFrame:
     counts = claims.groupby("status")["holds"].agg(["size", "sum"]).reindex(STATUSES).dropna()
     counts = counts.astype(int).rename(columns={"size": "claims", "sum": "status holds"})
     return counts.reset_index()
+
+
+MARKS = dict(zip(STATUSES, "RPFEDSN", strict=True))
+
+
+def beside(claims: pd.DataFrame, table: str, quantities: list[str]) -> pd.DataFrame:
+    """Published cells of one table beside ours, each with the initial of its status.
+
+    Parameters
+    ----------
+    claims : pandas.DataFrame
+        From `ledger`.
+    table : str
+        First part of the claims' ids, for example ``"de-simone-2-5"``.
+    quantities : list of str
+        Last parts of the ids: the columns of the table to show.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text; columns in two levels, for each quantity published, ours (rounded to the digits of
+        its column) and status (an initial of `MARKS`).
+    """
+    parts = claims["id"].str.split("/", expand=True).set_axis(["table", "row", "column"], axis=1)
+    rows = claims.join(parts)
+    digits = (
+        rows["published"]
+        .str.partition(".")[2]
+        .str.len()
+        .groupby([rows["table"], rows["column"]])
+        .transform("max")
+    )
+    rows["ours"] = [f"{round(v, n) + 0.0:.{n}f}" for v, n in zip(rows["ours"], digits, strict=True)]
+    rows["status"] = rows["status"].map(MARKS)
+    shown = rows[rows["table"] == table].set_index("row")
+    order = list(dict.fromkeys(shown.index))
+    columns = ["published", "ours", "status"]
+    return pd.concat(
+        {q: shown.loc[shown["column"] == q, columns].reindex(order) for q in quantities}, axis=1
+    ).rename_axis(None)
 
 
 def read_errata() -> pd.DataFrame:

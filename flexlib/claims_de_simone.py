@@ -124,9 +124,7 @@ def _activation(case: int, cleared: Clearing) -> dict[str, float]:
     """Table 2-9: activated upward flexibility."""
     return {
         f"de-simone-2-9/case {case} POD {load.removeprefix('POD')}/f_up_kw": float(up_kw)
-        for load, up_kw in zip(
-            cleared.activation["load"], cleared.activation["up_kw"], strict=True
-        )
+        for load, up_kw in zip(cleared.activation["load"], cleared.activation["up_kw"], strict=True)
     }
 
 

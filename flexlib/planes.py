@@ -64,8 +64,8 @@ class Planes:
 class LambdaBeta:
     """Voltage magnitude as ``lambda max(|re|, |im|) + beta (|re| + |im|)``, equation (72).
 
-    For angles within the band, where re > |im|, this is ``alpha re + beta |im|`` with
-    alpha = lambda + beta, equation (74).
+    For angles within the band, where ``re > |im|``, this is ``alpha re + beta |im|`` with
+    alpha = lambda + beta, :eq:`robust-74`.
 
     Parameters
     ----------

@@ -22,6 +22,7 @@ from flexlib.robust_certificate import (
     State,
     ac_checks,
     ac_worst_case,
+    branch_currents,
     model_checks,
     state_of_activation,
 )
@@ -69,18 +70,8 @@ class Clearing:
 
     @cached_property
     def currents(self) -> pd.DataFrame:
-        """Branch-end currents after activation: baseline, worst over the box, limit (ampere).
-
-        ``i_worst_a`` is the largest magnitude in the linear model, at a corner of the box.
-        """
-        ends, box = self.market.flow.admittance.ends, self.market.box
-        reach = zip(self.state.i_end_a, self.market.uncertain[1], strict=True)
-        worst_a = [
-            float(np.abs(i_a + box.image(di_a)).max(initial=abs(i_a))) for i_a, di_a in reach
-        ]
-        return ends[["branch", "end", "bus"]].assign(
-            i_a=np.abs(self.state.i_end_a), i_worst_a=worst_a, i_max_a=ends["i_max_a"]
-        )
+        """Branch-end currents, see `flexlib.robust_certificate.branch_currents`."""
+        return branch_currents(self.market, self.state)
 
     @cached_property
     def ac(self) -> AcWorstCase:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyomo.environ as pyo
 
 from flexlib.admittance import S_BASE_KVA
@@ -98,6 +99,28 @@ def state_of_model(model: pyo.ConcreteModel) -> State:
         i_bus_a=values(model.i_bus, len(network.buses)) * i_base_a,
         v_pu=values(model.v, len(network.buses)),
         i_end_a=values(model.i_end, len(ends)) * ends["i_base_a"].to_numpy(),
+    )
+
+
+def branch_currents(market: Market, state: State) -> pd.DataFrame:
+    """Branch-end currents of a state: at the baseline, worst over the box, limit.
+
+    Parameters
+    ----------
+    market : Market
+    state : State
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns branch, end, bus, i_a, i_worst_a (largest magnitude in the linear model, at a
+        corner of the box) and i_max_a; one row a branch end.
+    """
+    reach = zip(state.i_end_a, market.uncertain[1], strict=True)
+    worst_a = [np.abs(i_a + market.box.image(di_a)).max(initial=abs(i_a)) for i_a, di_a in reach]
+    ends = market.flow.admittance.ends
+    return ends[["branch", "end", "bus"]].assign(
+        i_a=np.abs(state.i_end_a), i_worst_a=worst_a, i_max_a=ends["i_max_a"]
     )
 
 

@@ -1,0 +1,299 @@
+"""Figures of the book, one function a picture; colours that also work for colour-blind readers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Polygon
+
+from flexlib.market import Market
+from flexlib.robust_certificate import State
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6E6E6E"
+CASE_COLOURS = (BLUE, ORANGE, RED)
+
+
+def use_style() -> None:
+    """Set the look of all figures: white ground, no frame where none is needed, SVG output."""
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#E3E3E3",
+            "legend.frameon": False,
+            "svg.fonttype": "path",
+            "svg.hashsalt": "flexlib",
+        }
+    )
+    if "matplotlib_inline" in sys.modules:  # within a notebook
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def feeder(market: Market) -> Figure:
+    """Single-line diagram of a feeder drawn at its buses' coordinates, PODs marked by kind.
+
+    Parameters
+    ----------
+    market : Market
+        Its network's buses carry x and y.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    network = market.network
+    x, y = network.buses["x"].to_numpy(), network.buses["y"].to_numpy()
+    figure, ax = plt.subplots(figsize=(9, 2.9))
+    rated = network.branches[["i_max_from_a", "i_max_to_a"]].min(axis=1)
+    for f, t, i_max_a, name in zip(
+        network.from_bus, network.to_bus, rated, network.branches["branch"], strict=True
+    ):
+        limited = bool(np.isfinite(i_max_a))
+        ax.plot(x[[f, t]], y[[f, t]], color=RED if limited else GREY, lw=3 if limited else 1.5)
+        if limited:
+            label = f"branch {name}\nlimit {i_max_a:g} A"
+            ax.annotate(
+                label, ((x[f] + x[t]) / 2, y[f]), (0, 14), textcoords="offset points",
+                ha="center", color=RED, fontsize=9,
+            )  # fmt: skip
+    flexible = set(network.load_bus[market.offer_load].tolist())
+    uncertain = set(network.load_bus[market.box.load].tolist())
+    for bus, name in enumerate(network.buses["bus"]):
+        colour = ORANGE if bus in flexible else BLUE if bus in uncertain else "#333333"
+        ax.plot([x[bus]] * 2, y[bus] + np.array([-0.22, 0.22]), color="#333333", lw=4, zorder=3)
+        ax.text(x[bus], y[bus] + 0.32, name, ha="center", fontsize=9)
+        if bus in flexible | uncertain:
+            ax.plot([x[bus]] * 2, [y[bus], y[bus] - 0.62], color=colour, lw=1.2)
+            ax.plot(x[bus], y[bus] - 0.74, "o", ms=11, color=colour, zorder=3)
+    for load, bus, p_kw in zip(
+        network.loads["load"], network.load_bus, network.loads["p_kw"], strict=True
+    ):
+        ax.text(x[bus], y[bus] - 1.0, f"{load}\n{p_kw:g} kW", ha="center", va="top", fontsize=8)
+    slack = network.slack
+    ax.plot(x[slack], y[slack], "s", ms=14, color="white", mec="#333333", zorder=4)
+    ax.text(x[slack], y[slack] - 0.45, "slack\n1.0 p.u.", ha="center", va="top", fontsize=8)
+    for colour, text in ((ORANGE, "uncertain and flexible"), (BLUE, "uncertain")):
+        ax.plot([], [], "o", ms=9, color=colour, label=text)
+    ax.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 0.98), borderaxespad=0)
+    ax.set_ylim(y.min() - 1.6, y.max() + 1.0)
+    ax.axis("off")
+    return figure
+
+
+def phasors(
+    markets: Sequence[Market],
+    before: Sequence[State],
+    after: Sequence[State],
+    names: Sequence[str],
+    end: int,
+) -> Figure:
+    """Current of one branch end over the box, before and after activation, and its polygon.
+
+    Parameters
+    ----------
+    markets : sequence of Market
+        One for each case, with the same limit.
+    before, after : sequence of State
+        For each case, the state without and with activation.
+    names : sequence of str
+        Names of the cases.
+    end : int
+        Position of the branch end.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Left the whole circle, right the part that matters.
+    """
+    planes = markets[0].planes
+    i_max_a = float(markets[0].flow.admittance.ends["i_max_a"].iloc[end])
+    corners = i_max_a * np.exp(2j * np.pi * np.arange(planes.count) / planes.count)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.6))
+    for ax in axes:
+        ax.add_patch(Circle((0, 0), i_max_a, fill=False, color="#333333", lw=1.2))
+        ax.add_patch(Polygon(_xy(corners), fill=False, color=GREEN, lw=1.2))
+        for colour, market, b, a in zip(CASE_COLOURS, markets, before, after, strict=False):
+            for state, style in ((b, ":"), (a, "-")):
+                base_a = state.i_end_a[end]
+                image = base_a + market.box.image(market.uncertain[1][end])
+                ax.add_patch(Polygon(_xy(image), fc=colour, alpha=0.18, lw=0))
+                ax.add_patch(Polygon(_xy(image), fill=False, ec=colour, ls=style, lw=1.2))
+                ax.plot(base_a.real, base_a.imag, ".", color=colour, ms=5)
+        ax.set_aspect("equal")
+        ax.set_xlabel("real part [A]")
+    for colour, a in zip(CASE_COLOURS, after, strict=False):
+        tip = a.i_end_a[end]
+        axes[0].annotate(
+            "", (tip.real, tip.imag), (0, 0), arrowprops={"arrowstyle": "->", "color": colour}
+        )
+    for colour, name in zip(CASE_COLOURS, names, strict=False):
+        axes[0].plot([], [], color=colour, label=name)
+    axes[0].plot([], [], color=GREEN, label=f"{planes.count} planes")
+    axes[0].plot([], [], color="#333333", label=f"limit {i_max_a:g} A")
+    axes[0].set(xlim=(-125, 125), ylim=(-125, 125), ylabel="imaginary part [A]")
+    axes[0].legend(loc="upper left", fontsize=8)
+    axes[0].set_title("all of the circle")
+    axes[1].set(xlim=(90, 118), ylim=(-67, -43))
+    axes[1].set_title("near the limit: dotted before, solid after activation")
+    return figure
+
+
+def worst_currents(table: pd.DataFrame, i_max_a: float) -> Figure:
+    """Bars of branch currents: baseline, worst before and worst after activation, per case.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns branch, case, i0_a, i_before_a, i_after_a.
+    i_max_a : float
+        Limit, drawn as a line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    branches = table["branch"].unique()
+    figure, axes = plt.subplots(1, len(branches), figsize=(9, 3.6), sharey=True)
+    for ax, branch in zip(np.atleast_1d(axes), branches, strict=True):
+        rows = table[table["branch"] == branch]
+        at = np.arange(len(rows))
+        series = (("i0_a", GREY, "baseline"), ("i_before_a", BLUE, "worst case, nothing activated"),
+                  ("i_after_a", GREEN, "worst case after activation"))  # fmt: skip
+        for k, (column, colour, label) in enumerate(series):
+            bars = ax.bar(at + (k - 1) * 0.28, rows[column], 0.26, color=colour, label=label)
+            ax.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+        ax.axhline(i_max_a, color=RED, lw=1.2)
+        ax.set_xticks(at, [f"case {case}" for case in rows["case"]])
+        ax.set_title(f"branch {branch}")
+        ax.grid(axis="x", visible=False)
+        _percent_axis(ax, i_max_a)
+    first = np.atleast_1d(axes)[0]
+    first.set(ylabel="current [A]", ylim=(60, 1.16 * i_max_a))
+    first.text(-0.45, i_max_a + 0.6, f"limit {i_max_a:g} A", color=RED, fontsize=8, va="bottom")
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def activation(table: pd.DataFrame) -> Figure:
+    """Activated upward flexibility by case and POD, in kilowatt and as a share of the offer.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns case, load, up_kw, up_max_kw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(1, 1.5))
+    loads, cases = table["load"].unique(), table["case"].unique()
+    bottom = np.zeros(len(cases))
+    for colour, load in zip((BLUE, ORANGE, GREEN), loads, strict=True):
+        rows = table[table["load"] == load]
+        left.bar(np.arange(len(cases)), rows["up_kw"], 0.55, bottom, color=colour, label=load)
+        bottom += rows["up_kw"].to_numpy()
+    for k, total in enumerate(bottom):
+        left.text(k, total + 3, f"{total:.1f}", ha="center", fontsize=9)
+    left.set_xticks(np.arange(len(cases)), [f"case {case}" for case in cases])
+    left.set(ylabel="upward flexibility [kW]", title="total", ylim=(0, 1.15 * max(bottom.max(), 1)))
+    left.legend()
+    for k, case in enumerate(cases):
+        rows = table[table["case"] == case]
+        share = 100 * rows["up_kw"] / rows["up_max_kw"]
+        at = np.arange(len(loads)) + (k - 1) * 0.27
+        bars = right.bar(at, share, 0.25, color=CASE_COLOURS[k], label=f"case {case}")
+        right.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
+    right.set_xticks(np.arange(len(loads)), loads)
+    right.set(ylabel="share of the offer [%]", title="by POD", ylim=(0, 118))
+    right.legend(ncols=3, loc="upper right")
+    for ax in (left, right):
+        ax.grid(axis="x", visible=False)
+    return figure
+
+
+def deviation_errors(errors: pd.DataFrame) -> Figure:
+    """Largest error of the linear Delta-I against AC power flow, per case.
+
+    Parameters
+    ----------
+    errors : pandas.DataFrame
+        Columns case, error_a (all corners), published_a (random draws of the source).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, ax = plt.subplots(figsize=(5.5, 3))
+    at = np.arange(len(errors))
+    for shift, column, colour, label in (
+        (-0.19, "error_a", BLUE, "all corners of the box (ours)"),
+        (0.19, "published_a", GREY, "random draws (published)"),
+    ):
+        bars = ax.bar(at + shift, errors[column], 0.36, color=colour, label=label)
+        ax.bar_label(bars, fmt="%.3f", fontsize=8, padding=1)
+    ax.set_xticks(at, [f"case {case}" for case in errors["case"]])
+    ax.set(ylabel="AC less model [A]", ylim=(0, 1.3 * errors["error_a"].max()))
+    ax.legend(loc="upper left")
+    ax.grid(axis="x", visible=False)
+    return figure
+
+
+def relief(table: pd.DataFrame) -> Figure:
+    """What one kilowatt of each POD takes off the line, beside its apparent power.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns load, relief_a_per_kw, s_kva_per_kw; flexible (bool).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, ax = plt.subplots(figsize=(6, 3.4))
+    for flexible, colour, label in ((True, ORANGE, "flexible"), (False, BLUE, "not flexible")):
+        rows = table[table["flexible"] == flexible]
+        ax.plot(rows["s_kva_per_kw"], 1000 * rows["relief_a_per_kw"], "o", color=colour, ms=8,
+                label=label)  # fmt: skip
+    columns = (table[name] for name in ("load", "s_kva_per_kw", "relief_a_per_kw"))
+    for load, s_kva, relief_a in zip(*columns, strict=True):
+        ax.annotate(load, (s_kva, 1000 * relief_a), (7, -3), textcoords="offset points", fontsize=8)
+    ax.set(xlabel="apparent power per kW [kVA/kW]", ylabel="relief of branch 2-3 [mA/kW]")
+    ax.margins(0.14)
+    ax.legend(loc="upper left")
+    return figure
+
+
+def _xy(z: np.ndarray) -> np.ndarray:
+    return np.column_stack([z.real, z.imag])
+
+
+def _percent_axis(ax: Axes, full: float) -> None:
+    def to_percent(value: np.ndarray) -> np.ndarray:
+        return 100 * value / full
+
+    def from_percent(value: np.ndarray) -> np.ndarray:
+        return value * full / 100
+
+    percent = ax.secondary_yaxis("right", functions=(to_percent, from_percent))  # type: ignore[arg-type]
+    percent.set_ylabel("of the limit [%]")
+    percent.spines["right"].set_visible(True)
