@@ -159,9 +159,7 @@ def test_infeasible_names_an_irreducible_set(seed: int) -> None:
     nearly = normal + 0.01 * rng.normal(size=len(normal))
     problem = replace(
         plain,
-        a=csr_array(
-            np.vstack([plain.a.toarray(), normal, normal + 0.01 * rng.normal(size=len(normal))])
-        ),
+        a=csr_array(np.vstack([plain.a.toarray(), normal, nearly])),
         row_lower=np.concatenate([plain.row_lower, [1.0, -INF]]),
         row_upper=np.concatenate([plain.row_upper, [INF, -1.0]]),
         row_names=[*plain.row_names, "above", "below"],
