@@ -173,7 +173,7 @@ def test_numeric_identifiers_that_do_not_match_are_refused() -> None:
         buses={"bus": [1, 2, 3]}, loads={"bus": [1.0, 3.0, 3.0]},
         branches={"from_bus": [2, 1], "to_bus": [1, 3]},
     )  # fmt: skip
-    with pytest.raises(DataError, match="row 1, column bus: found '3.0', expected a bus"):
+    with pytest.raises(DataError, match=r"row 1, column bus: found '3\.0', expected a bus"):
         Network(**tables)
 
 
