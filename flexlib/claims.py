@@ -127,6 +127,25 @@ def read_errata() -> pd.DataFrame:
     return pd.read_csv(data_path("errata.csv"), dtype=str, keep_default_na=False)
 
 
+def errata_markdown(errata: pd.DataFrame) -> str:
+    """Errata as a Markdown list, for a page.
+
+    Parameters
+    ----------
+    errata : pandas.DataFrame
+        From `read_errata`.
+
+    Returns
+    -------
+    str
+    """
+    return "\n".join(
+        f"- **{e.id}**, {e.kind}: {e.place}. *Printed:* {e.printed}. *Problem:* {e.problem}. "
+        f"*Instead:* {e.correction}. Test: `{e.test}`."
+        for e in errata.itertuples()
+    )
+
+
 def _values(
     sources: dict[str, Callable[[], dict[str, float]]], claims: pd.DataFrame
 ) -> dict[str, float]:

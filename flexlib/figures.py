@@ -43,7 +43,7 @@ def use_style() -> None:
     if "matplotlib_inline" in sys.modules:  # within a notebook
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg", metadata={"Date": None})
+        set_matplotlib_formats("svg", metadata={"Date": None})  # type: ignore[no-untyped-call]
 
 
 def feeder(market: Market) -> Figure:
@@ -60,7 +60,7 @@ def feeder(market: Market) -> Figure:
     """
     network = market.network
     x, y = network.buses["x"].to_numpy(), network.buses["y"].to_numpy()
-    figure, ax = plt.subplots(figsize=(9, 2.9))
+    figure, ax = plt.subplots(figsize=(7.4, 2.6))
     rated = network.branches[["i_max_from_a", "i_max_to_a"]].min(axis=1)
     for f, t, i_max_a, name in zip(
         network.from_bus, network.to_bus, rated, network.branches["branch"], strict=True
@@ -68,15 +68,13 @@ def feeder(market: Market) -> Figure:
         limited = bool(np.isfinite(i_max_a))
         ax.plot(x[[f, t]], y[[f, t]], color=RED if limited else GREY, lw=3 if limited else 1.5)
         if limited:
-            label = f"branch {name}\nlimit {i_max_a:g} A"
-            ax.annotate(
-                label, ((x[f] + x[t]) / 2, y[f]), (0, 14), textcoords="offset points",
-                ha="center", color=RED, fontsize=9,
-            )  # fmt: skip
+            at = ((x[f] + x[t]) / 2, max(y[f], y[t]) + 0.75)
+            label = f"branch {name}: limit {i_max_a:g} A"
+            ax.text(*at, label, ha="center", color=RED, fontsize=9)
     flexible = set(network.load_bus[market.offer_load].tolist())
     uncertain = set(network.load_bus[market.box.load].tolist())
     for bus, name in enumerate(network.buses["bus"]):
-        colour = ORANGE if bus in flexible else BLUE if bus in uncertain else "#333333"
+        colour = ORANGE if bus in flexible else BLUE
         ax.plot([x[bus]] * 2, y[bus] + np.array([-0.22, 0.22]), color="#333333", lw=4, zorder=3)
         ax.text(x[bus], y[bus] + 0.32, name, ha="center", fontsize=9)
         if bus in flexible | uncertain:
@@ -88,11 +86,12 @@ def feeder(market: Market) -> Figure:
         ax.text(x[bus], y[bus] - 1.0, f"{load}\n{p_kw:g} kW", ha="center", va="top", fontsize=8)
     slack = network.slack
     ax.plot(x[slack], y[slack], "s", ms=14, color="white", mec="#333333", zorder=4)
-    ax.text(x[slack], y[slack] - 0.45, "slack\n1.0 p.u.", ha="center", va="top", fontsize=8)
+    v_pu = network.buses["v_slack_pu"].iloc[slack]
+    ax.text(x[slack], y[slack] - 0.45, f"slack\n{v_pu:.1f} p.u.", ha="center", va="top", fontsize=8)
     for colour, text in ((ORANGE, "uncertain and flexible"), (BLUE, "uncertain")):
         ax.plot([], [], "o", ms=9, color=colour, label=text)
-    ax.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 0.98), borderaxespad=0)
-    ax.set_ylim(y.min() - 1.6, y.max() + 1.0)
+    ax.legend(loc="upper right", ncols=2)
+    ax.set_ylim(y.min() - 1.7, y.max() + 1.3)
     ax.axis("off")
     return figure
 
@@ -120,38 +119,44 @@ def phasors(
     Returns
     -------
     matplotlib.figure.Figure
-        Left the whole circle, right the part that matters.
+        The whole circle with the baselines, and for each case the part near the limit.
     """
     planes = markets[0].planes
     i_max_a = float(markets[0].flow.admittance.ends["i_max_a"].iloc[end])
     corners = i_max_a * np.exp(2j * np.pi * np.arange(planes.count) / planes.count)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4.6))
-    for ax in axes:
+    figure, axes = plt.subplots(2, 2, figsize=(7.4, 7.2))
+    whole, *near = axes.ravel()
+    reached = []
+    for ax, name, market, *states in zip(near, names, markets, before, after, strict=True):
+        for state, colour, style in zip(states, (RED, BLUE), ("before", "after"), strict=True):
+            image = state.i_end_a[end] + market.box.image(market.uncertain[1][end])
+            ax.add_patch(Polygon(_xy(image), fc=colour, ec=colour, alpha=0.35, lw=1))
+            worst = image[np.abs(image).argmax()]
+            ax.plot(worst.real, worst.imag, "o", color=colour, ms=6, label=f"worst {style}")
+            reached.append(worst)
+        ax.set_title(f"{name}, near the limit")
+    for colour, state in zip(CASE_COLOURS, after, strict=False):
+        tip = state.i_end_a[end]
+        whole.plot([0, tip.real], [0, tip.imag], color=colour, lw=1)
+        whole.plot(tip.real, tip.imag, "o", color=colour, ms=4)
+    for ax in axes.ravel():
         ax.add_patch(Circle((0, 0), i_max_a, fill=False, color="#333333", lw=1.2))
-        ax.add_patch(Polygon(_xy(corners), fill=False, color=GREEN, lw=1.2))
-        for colour, market, b, a in zip(CASE_COLOURS, markets, before, after, strict=False):
-            for state, style in ((b, ":"), (a, "-")):
-                base_a = state.i_end_a[end]
-                image = base_a + market.box.image(market.uncertain[1][end])
-                ax.add_patch(Polygon(_xy(image), fc=colour, alpha=0.18, lw=0))
-                ax.add_patch(Polygon(_xy(image), fill=False, ec=colour, ls=style, lw=1.2))
-                ax.plot(base_a.real, base_a.imag, ".", color=colour, ms=5)
+        ax.add_patch(Polygon(_xy(corners), fill=False, color=GREEN, lw=1.4))
         ax.set_aspect("equal")
-        ax.set_xlabel("real part [A]")
-    for colour, a in zip(CASE_COLOURS, after, strict=False):
-        tip = a.i_end_a[end]
-        axes[0].annotate(
-            "", (tip.real, tip.imag), (0, 0), arrowprops={"arrowstyle": "->", "color": colour}
-        )
+        ax.set(xlabel="real part [A]", ylabel="imaginary part [A]")
+    middle = np.mean(reached)
+    half = 1.35 * max(np.abs([z - middle for z in reached]).max(), 1.0)
+    for ax in near:
+        ax.set(xlim=(middle.real - half, middle.real + half))
+        ax.set(ylim=(middle.imag - half, middle.imag + half))
+    near[0].legend(loc="lower left", fontsize=8)
+    edge = 1.08 * i_max_a
+    whole.set(xlim=(-edge, edge), ylim=(-edge, edge), title="baseline after activation")
+    whole.plot([], [], color=GREEN, label=f"{planes.count} planes")
+    whole.plot([], [], color="#333333", label=f"limit {i_max_a:g} A")
     for colour, name in zip(CASE_COLOURS, names, strict=False):
-        axes[0].plot([], [], color=colour, label=name)
-    axes[0].plot([], [], color=GREEN, label=f"{planes.count} planes")
-    axes[0].plot([], [], color="#333333", label=f"limit {i_max_a:g} A")
-    axes[0].set(xlim=(-125, 125), ylim=(-125, 125), ylabel="imaginary part [A]")
-    axes[0].legend(loc="upper left", fontsize=8)
-    axes[0].set_title("all of the circle")
-    axes[1].set(xlim=(90, 118), ylim=(-67, -43))
-    axes[1].set_title("near the limit: dotted before, solid after activation")
+        whole.plot([], [], "o-", color=colour, ms=4, label=name)
+    whole.legend(loc="center left", fontsize=8)
     return figure
 
 
@@ -170,23 +175,23 @@ def worst_currents(table: pd.DataFrame, i_max_a: float) -> Figure:
     matplotlib.figure.Figure
     """
     branches = table["branch"].unique()
-    figure, axes = plt.subplots(1, len(branches), figsize=(9, 3.6), sharey=True)
+    figure, axes = plt.subplots(1, len(branches), figsize=(7.4, 3.6), sharey=True)
     for ax, branch in zip(np.atleast_1d(axes), branches, strict=True):
         rows = table[table["branch"] == branch]
         at = np.arange(len(rows))
         series = (("i0_a", GREY, "baseline"), ("i_before_a", BLUE, "worst case, nothing activated"),
                   ("i_after_a", GREEN, "worst case after activation"))  # fmt: skip
         for k, (column, colour, label) in enumerate(series):
-            bars = ax.bar(at + (k - 1) * 0.28, rows[column], 0.26, color=colour, label=label)
-            ax.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+            bars = ax.bar(at + (k - 1) * 0.3, rows[column], 0.28, color=colour, label=label)
+            ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=-16, rotation=90, color="white")
         ax.axhline(i_max_a, color=RED, lw=1.2)
         ax.set_xticks(at, [f"case {case}" for case in rows["case"]])
         ax.set_title(f"branch {branch}")
         ax.grid(axis="x", visible=False)
-        _percent_axis(ax, i_max_a)
-    first = np.atleast_1d(axes)[0]
-    first.set(ylabel="current [A]", ylim=(60, 1.16 * i_max_a))
-    first.text(-0.45, i_max_a + 0.6, f"limit {i_max_a:g} A", color=RED, fontsize=8, va="bottom")
+    first, last = np.atleast_1d(axes)[[0, -1]]
+    first.set(ylabel="current [A]", ylim=(0, 1.2 * i_max_a))
+    _percent_axis(last, i_max_a)
+    last.text(-0.45, i_max_a + 1, f"limit {i_max_a:g} A", color=RED, fontsize=8, va="bottom")
     handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
@@ -204,7 +209,7 @@ def activation(table: pd.DataFrame) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(1, 1.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), width_ratios=(1, 1.5))
     loads, cases = table["load"].unique(), table["case"].unique()
     bottom = np.zeros(len(cases))
     for colour, load in zip((BLUE, ORANGE, GREEN), loads, strict=True):
@@ -270,15 +275,21 @@ def relief(table: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
     """
     figure, ax = plt.subplots(figsize=(6, 3.4))
-    for flexible, colour, label in ((True, ORANGE, "flexible"), (False, BLUE, "not flexible")):
+    for flexible, colour, label, size in (
+        (False, BLUE, "not flexible", 11),
+        (True, ORANGE, "flexible", 7),
+    ):
         rows = table[table["flexible"] == flexible]
-        ax.plot(rows["s_kva_per_kw"], 1000 * rows["relief_a_per_kw"], "o", color=colour, ms=8,
+        ax.plot(rows["s_kva_per_kw"], 1000 * rows["relief_a_per_kw"], "o", color=colour, ms=size,
                 label=label)  # fmt: skip
-    columns = (table[name] for name in ("load", "s_kva_per_kw", "relief_a_per_kw"))
-    for load, s_kva, relief_a in zip(*columns, strict=True):
-        ax.annotate(load, (s_kva, 1000 * relief_a), (7, -3), textcoords="offset points", fontsize=8)
+    columns = ["s_kva_per_kw", "relief_a_per_kw"]
+    near = table.groupby(table[columns].round(3).apply(tuple, axis=1))
+    for (s_kva, relief_a), group in near:
+        text = ", ".join(group["load"])
+        at = (s_kva, 1000 * relief_a)
+        ax.annotate(text, at, (-9, -3), textcoords="offset points", fontsize=8, ha="right")
     ax.set(xlabel="apparent power per kW [kVA/kW]", ylabel="relief of branch 2-3 [mA/kW]")
-    ax.margins(0.14)
+    ax.margins(0.2)
     ax.legend(loc="upper left")
     return figure
 
