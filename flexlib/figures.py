@@ -149,14 +149,14 @@ def phasors(
     for ax in near:
         ax.set(xlim=(middle.real - half, middle.real + half))
         ax.set(ylim=(middle.imag - half, middle.imag + half))
-    near[0].legend(loc="lower left", fontsize=8)
+    near[0].legend(loc="lower right", fontsize=8)
     edge = 1.08 * i_max_a
     whole.set(xlim=(-edge, edge), ylim=(-edge, edge), title="baseline after activation")
     whole.plot([], [], color=GREEN, label=f"{planes.count} planes")
     whole.plot([], [], color="#333333", label=f"limit {i_max_a:g} A")
     for colour, name in zip(CASE_COLOURS, names, strict=False):
         whole.plot([], [], "o-", color=colour, ms=4, label=name)
-    whole.legend(loc="center left", fontsize=8)
+    whole.legend(loc="center left", bbox_to_anchor=(0.12, 0.6), fontsize=8)
     return figure
 
 
@@ -183,7 +183,9 @@ def worst_currents(table: pd.DataFrame, i_max_a: float) -> Figure:
                   ("i_after_a", GREEN, "worst case after activation"))  # fmt: skip
         for k, (column, colour, label) in enumerate(series):
             bars = ax.bar(at + (k - 1) * 0.3, rows[column], 0.28, color=colour, label=label)
-            ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=-16, rotation=90, color="white")
+            ax.bar_label(
+                bars, fmt="%.1f A", fontsize=8, label_type="center", rotation=90, color="white"
+            )
         ax.axhline(i_max_a, color=RED, lw=1.2)
         ax.set_xticks(at, [f"case {case}" for case in rows["case"]])
         ax.set_title(f"branch {branch}")
@@ -282,12 +284,10 @@ def relief(table: pd.DataFrame) -> Figure:
         rows = table[table["flexible"] == flexible]
         ax.plot(rows["s_kva_per_kw"], 1000 * rows["relief_a_per_kw"], "o", color=colour, ms=size,
                 label=label)  # fmt: skip
-    columns = ["s_kva_per_kw", "relief_a_per_kw"]
-    near = table.groupby(table[columns].round(3).apply(tuple, axis=1))
-    for (s_kva, relief_a), group in near:
+    for _, group in table.groupby(table["s_kva_per_kw"].round(3)):
+        at = (group["s_kva_per_kw"].mean(), 1000 * group["relief_a_per_kw"].max())
         text = ", ".join(group["load"])
-        at = (s_kva, 1000 * relief_a)
-        ax.annotate(text, at, (-9, -3), textcoords="offset points", fontsize=8, ha="right")
+        ax.annotate(text, at, (-9, 5), textcoords="offset points", fontsize=9, ha="right")
     ax.set(xlabel="apparent power per kW [kVA/kW]", ylabel="relief of branch 2-3 [mA/kW]")
     ax.margins(0.2)
     ax.legend(loc="upper left")
