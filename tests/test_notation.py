@@ -15,7 +15,6 @@ BOOK = Path(__file__).parents[1] / "book"
 PAGE = (BOOK / "notation.md").read_text(encoding="utf-8")
 NAMES = sorted(set(re.findall(r"`(flexlib\.[\w.]+)`", PAGE)))
 ENDINGS = set(re.findall(r"`_(\w+)`", PAGE))
-UNITLESS = {"lambda", "beta"}
 
 
 def resolve(name):
