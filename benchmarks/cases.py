@@ -1,0 +1,195 @@
+"""The cases: what is compared with what, on which network, and how closely both must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from time import process_time
+from typing import Any
+
+import numpy as np
+from pyomo.contrib.solver.solvers.highs import Highs
+
+from benchmarks.feeders import feeder_12, generated
+from flexlib import Market, Network, power_flow, printed_model, solve
+from flexlib.robust_arrays import linear_program
+from flexlib.robust_limits import current_margins_a
+
+Side = Callable[[], Any]
+
+OWN_DOOR = "printed model, flexlib.solve"
+PYOMO = "printed model, Pyomo's HiGHS"
+CORNERS = "every corner, NumPy"
+PANDAPOWER = "pandapower, one corner at a time"
+TOLERANCE = 1e-9  # primal and dual feasibility asked of HiGHS on every side
+
+
+@dataclass(frozen=True)
+class Case:
+    """One computation, ours and that of others; every side returns the same numbers.
+
+    Attributes
+    ----------
+    what : str
+        Name of the computation, the same at every size.
+    market : Market
+    rows : int
+        Rows of our programme, margins computed, or load cases solved.
+    ours : callable
+    peers : dict
+        The other sides by name.
+    versions : dict
+        What each of them runs on.
+    tolerance : float
+        Largest accepted difference between the sides.
+    data_s : float
+        CPU time of the model data that is counted on neither side.
+    """
+
+    what: str
+    market: Market
+    rows: int
+    ours: Side
+    peers: dict[str, Side]
+    versions: dict[str, str]
+    tolerance: float
+    data_s: float
+
+
+def market_case(market: Market, own_door: bool = True) -> Case:
+    """Build and solve the robust market; the sides return its cost."""
+    data_s = _prepare(market)
+    peers: dict[str, Side] = {PYOMO: lambda: pyomo_cost(market)}
+    if own_door:
+        peers = {OWN_DOOR: lambda: solve(printed_model(market)).objective} | peers
+    return Case(
+        what="robust market",
+        market=market,
+        rows=linear_program(market).a.shape[0],
+        ours=lambda: solve(linear_program(market)).objective,
+        peers=peers,
+        versions=dict.fromkeys(peers, _versions("pyomo", "highspy")),
+        tolerance=1e-6,
+        data_s=data_s,
+    )
+
+
+def pyomo_cost(market: Market) -> float:
+    """Solve the printed model by Pyomo's own interface; only the activations are loaded."""
+    model = printed_model(market)
+    result = Highs().solve(
+        model,
+        threads=1,
+        load_solutions=False,
+        solver_options={
+            "random_seed": 0,
+            "primal_feasibility_tolerance": TOLERANCE,
+            "dual_feasibility_tolerance": TOLERANCE,
+        },
+    )
+    activation = [*model.f_up_kw.values(), *model.f_down_kw.values()]
+    result.solution_loader.load_vars(activation)
+    return float(result.incumbent_objective)
+
+
+def margin_case(market: Market) -> Case:
+    """What the box adds along every plane of every branch end: closed form and enumeration."""
+    data_s = _prepare(market)
+    corners = market.box.vertices().T.copy()
+    return Case(
+        what="exact margins",
+        market=market,
+        rows=len(market.uncertain[1]) * market.planes.count,
+        ours=lambda: current_margins_a(market),
+        peers={CORNERS: lambda: margins_by_enumeration_a(market, corners)},
+        versions={CORNERS: _versions("numpy")},
+        tolerance=1e-9,
+        data_s=data_s,
+    )
+
+
+def margins_by_enumeration_a(market: Market, corners: np.ndarray) -> np.ndarray:
+    """Largest value over the columns of `corners`, by one matrix product."""
+    along = np.swapaxes(market.planes.project(market.uncertain[1]), 1, 2)
+    at_corners = along.reshape(-1, len(corners)) @ corners
+    return np.asarray(at_corners.max(axis=1).reshape(along.shape[:2]))
+
+
+def corner_case(market: Market) -> Case:
+    """AC power flow at every corner of the box; the sides return complex bus voltages."""
+    s_kva = market.box.loads_kva(market.box.vertices())
+    net = pandapower_net(market.network)
+    return Case(
+        what="AC at all corners",
+        market=market,
+        rows=len(s_kva),
+        ours=lambda: power_flow(market.network, s_kva).v_pu,
+        peers={PANDAPOWER: lambda: pandapower_voltages(net, s_kva)},
+        versions={PANDAPOWER: _versions("pandapower")},
+        tolerance=1e-8,
+        data_s=np.nan,
+    )
+
+
+def pandapower_net(network: Network) -> Any:
+    """Translate a network of lines, solved once so that later runs can recycle it."""
+    import pandapower as pp
+
+    net = pp.create_empty_network(f_hz=50.0)
+    for v_nom_kv in network.buses["v_nom_kv"]:
+        pp.create_bus(net, v_nom_kv)
+    pp.create_ext_grid(net, network.slack, network.buses["v_slack_pu"].iloc[network.slack])
+    for one, other, line in zip(
+        network.from_bus, network.to_bus, network.branches.itertuples(), strict=True
+    ):
+        if (line.ratio_pu, line.shift_deg, line.g_us) != (1, 0, 0):
+            raise ValueError(f"branch {line.branch} is not a plain line")
+        c_nf = line.b_us * 1e3 / (2 * np.pi * net.f_hz)
+        pp.create_line_from_parameters(net, one, other, 1.0, line.r_ohm, line.x_ohm, c_nf, 1.0)
+    for bus, s_kva in zip(network.load_bus, network.s_load_kva, strict=True):
+        pp.create_load(net, bus, s_kva.real / 1e3, s_kva.imag / 1e3)
+    _run_pandapower(net)
+    return net
+
+
+def pandapower_voltages(net: Any, s_kva: np.ndarray) -> np.ndarray:
+    """Bus voltages of every load case; the admittances and the last voltages are reused."""
+    v_pu = np.empty((len(s_kva), len(net.bus)), dtype=complex)
+    for case, loads_kva in enumerate(s_kva):
+        net.load["p_mw"], net.load["q_mvar"] = loads_kva.real / 1e3, loads_kva.imag / 1e3
+        _run_pandapower(net, recycle={"bus_pq": True, "trafo": False, "gen": False})
+        angle_rad = np.deg2rad(net.res_bus["va_degree"].to_numpy())
+        v_pu[case] = net.res_bus["vm_pu"].to_numpy() * np.exp(1j * angle_rad)
+    return v_pu
+
+
+def _run_pandapower(net: Any, **options: Any) -> None:
+    import pandapower as pp
+
+    pp.runpp(net, numba=False, lightsim2grid=False, tolerance_mva=1e-9, **options)
+
+
+def _prepare(market: Market) -> float:
+    """Compute the model data of a market; CPU time of doing so, second time."""
+    for fresh in (market, replace(market)):
+        start = process_time()
+        _ = fresh.upward, fresh.uncertain
+    return process_time() - start
+
+
+def _versions(*packages: str) -> str:
+    return ", ".join(f"{name} {version(name)}" for name in packages)
+
+
+# Through our own door the printed model is solved up to 100 buses only.
+CASES: dict[str, Callable[[], Case]] = {
+    "market-12": lambda: market_case(feeder_12()),
+    "market-37": lambda: market_case(generated(37)),
+    "market-100": lambda: market_case(generated(100)),
+    "market-300": lambda: market_case(generated(300), own_door=False),
+    "market-1000": lambda: market_case(generated(1000), own_door=False),
+    "margins-7": lambda: margin_case(feeder_12()),
+    "margins-12": lambda: margin_case(generated(37)),
+    "corners-7": lambda: corner_case(feeder_12()),
+}

@@ -1,0 +1,154 @@
+"""Timing: alternating runs, CPU time of this process, answers compared first."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from time import process_time
+from typing import Any
+from unittest.mock import patch
+
+import highspy
+import numpy as np
+import pandas as pd
+
+from benchmarks.cases import Case, Side
+
+RUNS = 7
+SAMPLE_S = 0.05  # shorter computations are repeated within one run
+COLUMNS = [
+    "case", "what", "buses", "uncertain_loads", "offers", "rows", "runs", "ours_s",
+    "ours_solver_s", "other_s", "other_solver_s", "ratio_median", "ratio_min", "ratio_max",
+    "data_s", "peer", "peer_version",
+]  # fmt: skip
+PACKAGES = ("flexlib", "highspy", "numpy", "pandapower", "power-grid-model", "pyomo", "scipy")
+
+
+def measure(name: str, case: Case, runs: int = RUNS, tick: Callable[[], Any] = int) -> pd.DataFrame:
+    """Rows of the record for one case, one for each peer.
+
+    Parameters
+    ----------
+    name : str
+    case : Case
+    runs : int
+        Rounds; in each, our side runs and then every peer.
+    tick : callable
+        Called after each round.
+    """
+    assert_agreement(case)
+    sides = {"ours": case.ours, **case.peers}
+    repeats = {side: _repeats(run) for side, run in sides.items()}
+    times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    for _ in range(runs):
+        for side, run in sides.items():
+            times[side].append(cpu_s(run, repeats[side]))
+        tick()
+    seconds = {side: np.array(found).T for side, found in times.items()}
+    rows = [_row(name, case, peer, seconds["ours"], seconds[peer]) for peer in case.peers]
+    return pd.DataFrame(rows)[COLUMNS]
+
+
+def assert_agreement(case: Case) -> None:
+    """Raise if a peer's answer is not ours."""
+    ours = case.ours()
+    for peer, run in case.peers.items():
+        np.testing.assert_allclose(run(), ours, rtol=0, atol=case.tolerance, err_msg=peer)
+
+
+def cpu_s(run: Side, repeats: int = 1) -> tuple[float, float]:
+    """CPU time of one call, and the part of it inside HiGHS; garbage is collected before."""
+    gc.collect()
+    gc.disable()
+    try:
+        with _solver_clock() as solver:
+            start = process_time()
+            for _ in range(repeats):
+                run()
+            total = process_time() - start
+    finally:
+        gc.enable()
+    return total / repeats, sum(solver) / repeats
+
+
+def machine() -> dict[str, Any]:
+    """What the record was measured on."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "threads_per_side": 1,
+        "runs": RUNS,
+    }
+
+
+def write_record(record: pd.DataFrame, folder: Path) -> None:
+    """Write the record and the machine it was measured on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = record.to_csv(index=False, float_format="%.4g", lineterminator="\n")
+    (folder / "record.csv").write_text(text, encoding="utf-8")
+    about = json.dumps(machine(), indent=1)
+    (folder / "machine.json").write_text(about + "\n", encoding="utf-8")
+
+
+def _row(name: str, case: Case, peer: str, ours: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    ratio = other[0] / ours[0]
+    market = case.market
+    solver_s = [np.median(side[1]) if side[1].any() else np.nan for side in (ours, other)]
+    return {
+        "case": name,
+        "what": case.what,
+        "buses": len(market.network.buses),
+        "uncertain_loads": len(market.box.load),
+        "offers": len(market.offers),
+        "rows": case.rows,
+        "runs": len(ratio),
+        "ours_s": np.median(ours[0]),
+        "ours_solver_s": solver_s[0],
+        "other_s": np.median(other[0]),
+        "other_solver_s": solver_s[1],
+        "ratio_median": np.median(ratio),
+        "ratio_min": ratio.min(),
+        "ratio_max": ratio.max(),
+        "data_s": case.data_s,
+        "peer": peer,
+        "peer_version": case.versions[peer],
+    }
+
+
+def _repeats(run: Side) -> int:
+    return max(1, round(SAMPLE_S / max(cpu_s(run)[0], 1e-6)))
+
+
+@contextmanager
+def _solver_clock() -> Iterator[list[float]]:
+    """Collect the CPU time of every run of HiGHS, whoever starts it."""
+    spent: list[float] = []
+    run = highspy.Highs.run
+
+    def timed(highs: highspy.Highs) -> Any:
+        start = process_time()
+        status = run(highs)
+        spent.append(process_time() - start)
+        return status
+
+    with patch.object(highspy.Highs, "run", timed):
+        yield spent
+
+
+def _cpu_model() -> str:
+    """Name of the processor, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
