@@ -4,8 +4,6 @@ Balanced (single-phase equivalent) networks only. Powers are consumption: positi
 negative for generators. Every name with a unit carries it.
 """
 
-import pyomo.environ  # noqa: F401  before scipy, which pyomo would else import whole
-
 from flexlib.errors import DataError, FlexlibError, Infeasible, NotProven, SolveError, Unbounded
 from flexlib.market import Market, read_offers
 from flexlib.network import Network, read_network
