@@ -119,3 +119,25 @@ def test_angles_beyond_the_norm_are_refused() -> None:
     market = small_market(network=network, offers=offers_up(one=20_000))
     with pytest.raises(ValueError, match="between 0 and 45 degrees"):
         lambda_beta(market)
+
+
+def test_a_slope_between_the_ends_can_be_the_best() -> None:
+    market = market_with_a_choice((50.0, 50.0))
+    worst, rows, between = Worst(market), voltage_limits(market), 0.0
+    for kw in np.linspace(-400, 400, 81):
+        net_kw = np.array([kw, 0.0])
+        low = worst.norm_low_pu(net_kw)
+        for bus in worst.free:
+            slacks = [
+                slack(market, row)[0] + slack(market, row)[1] @ net_kw
+                for row in rows
+                if (row.bus, row.sign) == (bus, -1)
+            ]
+            room = low[bus] - market.network.buses["v_min_pu"].iloc[bus]
+            if len(slacks) > 1:
+                assert max(slacks) == pytest.approx(room, abs=1e-9)
+                z = worst.v[0][bus] + worst.v[1][bus] @ net_kw + worst.v[2][bus] @ worst.xi
+                w = worst.alpha - 1j * worst.beta * np.array([[1.0], [-1.0]])
+                ends = np.real(w * z).min(axis=1).max()
+                between = max(between, low[bus] - ends)
+    assert between > 1e-4
