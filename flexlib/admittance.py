@@ -111,6 +111,11 @@ class Admittance:
         """Bus voltages when nothing is connected: the reference of all voltage angles."""
         return self.voltages(np.zeros(len(self.network.buses), dtype=complex))
 
+    @cached_property
+    def turn_back(self) -> np.ndarray:
+        """Factors of magnitude 1 that turn each bus voltage back by its angle at no load."""
+        return np.abs(self.v_no_load_pu) / self.v_no_load_pu
+
     def voltages(self, i_bus_pu: np.ndarray) -> np.ndarray:
         """Bus voltages from bus current injections, equation (32) with the slack removed.
 

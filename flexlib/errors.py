@@ -53,11 +53,15 @@ class DataError(FlexlibError):
     Parameters
     ----------
     faults : iterable of Fault
-        All faults found.
+        All faults found; of several in one cell the first is kept.
     """
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
+        cells: dict[object, Fault] = {}
+        for fault in faults:
+            in_cell = (fault.file, fault.row, fault.column) if fault.row and fault.column else fault
+            cells.setdefault(in_cell, fault)
+        self.faults = tuple(cells.values())
         count = len(self.faults)
         head = f"{count} fault{'s' if count != 1 else ''} in the input data:"
         super().__init__("\n".join([head, *(f"  {fault}" for fault in self.faults)]))

@@ -100,6 +100,11 @@ class Market:
         return linear_flow(self.network)
 
     @cached_property
+    def volume_kw(self) -> np.ndarray:
+        """Offered flexibility, upward in the first row, downward in the second."""
+        return self.offers[["up_max_kw", "down_max_kw"]].to_numpy().T
+
+    @cached_property
     def upward(self) -> tuple[np.ndarray, np.ndarray]:
         """Response of voltages (p.u.) and currents (A) to one kW upward of each offer."""
         return self.flow.response(self.offer_load, -self.direction)

@@ -7,6 +7,7 @@ give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,10 +22,11 @@ _SOLVERS = ("highspy", "power-grid-model", "pyomo")
 
 
 def provenance() -> str:
-    """One line that says what made a result: versions and a checksum of all data."""
+    """One line that says what made a result: versions and a checksum of all input data."""
     digest = hashlib.sha256()
     root = data_path()
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+    inputs = (root / "feeders").rglob("*.csv"), (root / "published").rglob("*.csv")
+    for path in sorted(itertools.chain(*inputs)):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     versions = [f"{name} {version(name)}" for name in ("flexlib", *_SOLVERS)]
     return f"{', '.join(versions)}, data sha256 {digest.hexdigest()[:16]}"

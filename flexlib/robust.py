@@ -16,7 +16,7 @@ from scipy.sparse import csr_array, hstack
 from flexlib.certificate import Certificate, Check
 from flexlib.errors import Infeasible
 from flexlib.market import Market
-from flexlib.robust_arrays import linear_program
+from flexlib.robust_arrays import linear_program, rows_in_words
 from flexlib.robust_certificate import (
     AcWorstCase,
     State,
@@ -26,8 +26,10 @@ from flexlib.robust_certificate import (
     model_checks,
     state_of_activation,
 )
-from flexlib.robust_limits import lambda_beta
-from flexlib.solve import LinearProgram, Solution, solve
+from flexlib.robust_limits import lambda_beta, voltage_limits
+from flexlib.solve import LinearProgram, Solution, solve, without_redundant_rows
+
+_MOST_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,12 @@ class Clearing:
         s = self.solution
         gap = abs(s.objective - s.bound) / max(1.0, abs(s.objective))
         checks = model_checks(self.market, self.state, lambda_beta(self.market).error)
-        optimality = Check("gap between cost and its lower bound", gap, 1e-6, "relative")
-        return Certificate((*checks, optimality, *ac_checks(self.ac)))
+        cost = abs(self.activation["cost_eur_per_h"].sum() - s.objective)
+        optimality = (
+            Check("cost (75) of the activation", cost, 1e-6, "EUR/h"),
+            Check("gap between cost and its lower bound", gap, 1e-6, "relative"),
+        )
+        return Certificate((*checks, *optimality, *ac_checks(self.ac)))
 
 
 def clear(market: Market) -> Clearing:
@@ -107,11 +113,12 @@ def clear(market: Market) -> Clearing:
     """
     program = linear_program(market)
     try:
-        return clearing(market, solve(program))
+        return clearing(market, solve(without_redundant_rows(program)))
     except Infeasible as error:
-        limits = _limits(error.conflict)
+        words = rows_in_words(market, voltage_limits(market))
+        limits = list(dict.fromkeys(words[row] for row in error.conflict))
         message = f"no activation of the offers is safe; in conflict: {', '.join(limits)}. "
-        raise Infeasible(message + _shortfall(market, program), limits) from error
+        raise Infeasible(message + _shortfall(market), limits) from error
 
 
 def clearing(market: Market, solution: Solution) -> Clearing:
@@ -131,50 +138,52 @@ def clearing(market: Market, solution: Solution) -> Clearing:
     return Clearing(market, solution, state_of_activation(market, up_kw, down_kw))
 
 
-def _limits(rows: tuple[str, ...]) -> list[str]:
-    """Network limits in words from the names of rows, each once."""
-    words = []
-    for row in rows:
-        equation, _, index = row.rstrip("]").partition("[")
-        first, *rest = index.split(",")
-        if equation == "eq_83":
-            words.append(f"current limit of branch {first} at its {rest[0]} end")
-        else:
-            words.append(f"{rest[0] if rest else 'lower'} voltage limit of bus {first}")
-    return list(dict.fromkeys(words))
-
-
-def _shortfall(market: Market, program: LinearProgram) -> str:
+def _shortfall(market: Market) -> str:
     """By how much the offers fall short, or which limits no volume of them can meet."""
-    count = 2 * len(market.offers)
+    more_kw, wider = np.zeros_like(market.volume_kw), market
+    for _ in range(_MOST_ROUNDS):  # a larger offer widens the angle band of the voltage norm
+        added_kw = _least_addition_kw(linear_program(wider), len(market.offers))
+        if added_kw is None:
+            return _unmet(market)
+        more_kw = more_kw + added_kw
+        if added_kw.sum() < 1e-6:
+            break
+        up_kw, down_kw = market.volume_kw + more_kw
+        offers = market.offers.assign(up_max_kw=up_kw, down_max_kw=down_kw)
+        wider = replace(market, offers=offers)
+    where = [
+        f"{kw:.3f} kW {way} at {load}"
+        for way, row in zip(("upward", "downward"), more_kw, strict=True)
+        for load, kw in zip(market.offers["load"], row, strict=True)
+        if kw > 1e-6
+    ]
+    return (
+        f"The offers fall short by {more_kw.sum():.3f} kW in total; "
+        f"least addition: {', '.join(where)}."
+    )
+
+
+def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray | None:
+    """Least total volume that makes the programme feasible, shape (2, offers); None if none."""
+    count = 2 * offers
     extra = replace(
         program,
         c=np.concatenate([np.zeros(len(program.c)), np.ones(count)]),
-        a=_beside(program, np.asarray(program.a[:, :count].toarray())),
+        a=_beside(program, program.a[:, :count].toarray()),
         lower=np.concatenate([program.lower, np.zeros(count)]),
         upper=np.concatenate([program.upper, np.full(count, np.inf)]),
         column_names=program.column_names + [f"extra {n}" for n in program.column_names[:count]],
         integer=np.concatenate([program.integer, np.zeros(count, dtype=bool)]),
     )
     try:
-        solution = solve(extra)
+        return solve(extra).x[len(program.c) :].reshape(2, offers)
     except Infeasible:
-        return _unmet(program)
-    more_kw = solution.x[len(program.c) :]
-    where = [
-        f"{more_kw[k]:.3f} kW {'upward' if k < count // 2 else 'downward'} at "
-        f"{market.offers['load'].iloc[k % (count // 2)]}"
-        for k in np.flatnonzero(more_kw > 1e-6)
-    ]
-    return (
-        f"The offers fall short by {more_kw.sum():.3f} kW in total; least addition: "
-        + ", ".join(where)
-        + "."
-    )
+        return None
 
 
-def _unmet(program: LinearProgram) -> str:
+def _unmet(market: Market) -> str:
     """Least violations of the limits when everything offered may be used."""
+    program = linear_program(market)
     rows = len(program.row_names)
     missing = np.where(np.isfinite(program.row_lower), 1.0, -1.0)
     relaxed = replace(
@@ -187,14 +196,14 @@ def _unmet(program: LinearProgram) -> str:
         integer=np.concatenate([program.integer, np.zeros(rows, dtype=bool)]),
     )
     violation = solve(relaxed).x[len(program.c) :]
-    worst = [
-        f"{_limits((program.row_names[row],))[0]} by {violation[row]:.3f} "
-        f"{'A' if program.row_names[row].startswith('eq_83') else 'V'}"
-        for row in np.flatnonzero(violation > 1e-6)
-    ]
-    return (
-        "No volume of these offers is enough; least violations with them: " + ", ".join(worst) + "."
-    )
+    words = rows_in_words(market, voltage_limits(market))
+    worst: dict[str, str] = {}
+    for row in np.argsort(-violation, kind="stable"):
+        if violation[row] > 1e-6:
+            unit = "A" if program.row_names[row].startswith("eq_83") else "V"
+            worst.setdefault(words[program.row_names[row]], f"by {violation[row]:.3f} {unit}")
+    listed = ", ".join(f"{limit} {amount}" for limit, amount in worst.items())
+    return f"No volume of these offers is enough; least violations with them: {listed}."
 
 
 def _beside(program: LinearProgram, columns: np.ndarray) -> csr_array:

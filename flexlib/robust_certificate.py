@@ -186,27 +186,25 @@ def model_checks(market: Market, state: State, voltage_error: float) -> list[Che
     -------
     list of Check
     """
-    offers, ends = market.offers, market.flow.admittance.ends
-    beyond = [
-        np.maximum(-kw, kw - offers[f"{way}_max_kw"].to_numpy())
-        for way, kw in (("up", state.up_kw), ("down", state.down_kw))
-    ]
+    ends = market.flow.admittance.ends
+    activated_kw = np.array([state.up_kw, state.down_kw])
+    beyond = np.maximum(-activated_kw, activated_kw - market.volume_kw)
     rated = np.flatnonzero(np.isfinite(ends["i_max_a"]))
-    plane, circle = [0.0], [0.0]
-    for e in rated:
+    i_max_a = ends["i_max_a"].to_numpy()
+    plane, circle = np.zeros(len(rated)), np.zeros(len(rated))
+    for k, e in enumerate(rated):
         corners = state.i_end_a[e] + market.box.image(market.uncertain[1][e])
-        i_max_a = ends["i_max_a"].iloc[e]
-        plane.append(market.planes.project(corners).max() - i_max_a * market.planes.apothem)
-        circle.append(np.abs(corners).max() - i_max_a)
+        plane[k] = market.planes.project(corners).max() - i_max_a[e] * market.planes.apothem
+        circle[k] = np.abs(corners).max() - i_max_a[e]
     low, high = _voltage_violations(market, state)
     return [
         *(
             Check(f"equation ({number})", value, 1e-6, "kVA" if number == "59" else "A")
             for number, value in residuals(market, state).items()
         ),
-        Check("activation within the offers", largest(np.concatenate(beyond)), 1e-6, "kW"),
-        Check("planes (83), all corners of the box", max(plane), 1e-6, "A"),
-        Check("current magnitude, all corners of the box", max(circle), 1e-6, "A"),
+        Check("activation within the offers", largest(beyond), 1e-6, "kW"),
+        Check("planes (83), all corners of the box", largest(plane), 1e-6, "A"),
+        Check("current magnitude, all corners of the box", largest(circle), 1e-6, "A"),
         Check("lower voltage limit over the box", low, 1e-6 + voltage_error, "p.u."),
         Check("upper voltage limit over the box", high, 1e-6 + voltage_error, "p.u."),
     ]
@@ -218,13 +216,13 @@ def _voltage_violations(market: Market, state: State) -> tuple[float, float]:
     The magnitude is convex, so its largest value is at a corner of the zonotope; its least value
     is the zonotope's distance from zero, taken over the corners' edges.
     """
-    buses = market.network.buses
-    low, high = 0.0, 0.0
-    for bus in market.flow.admittance.free:
+    buses, free = market.network.buses, market.flow.admittance.free
+    least, most = np.zeros(len(free)), np.zeros(len(free))
+    for k, bus in enumerate(free):
         corners = state.v_pu[bus] + market.box.image(market.uncertain[0][bus])
-        high = max(high, float(np.abs(corners).max() - buses["v_max_pu"].iloc[bus]))
-        low = max(low, float(buses["v_min_pu"].iloc[bus] - _distance_from_zero(corners)))
-    return low, high
+        least[k], most[k] = _distance_from_zero(corners), np.abs(corners).max()
+    low = largest(buses["v_min_pu"].to_numpy()[free] - least)
+    return low, largest(most - buses["v_max_pu"].to_numpy()[free])
 
 
 def _distance_from_zero(corners: np.ndarray) -> float:
@@ -374,11 +372,15 @@ def ac_checks(worst: AcWorstCase) -> list[Check]:
     how = "all corners" if worst.enumerated else "corners by ascent"
     return [
         Check(
-            f"AC current limit, {how}", max(0.0, worst.i_excess_a), _AC_TOLERANCE_A, "A", "evidence"
+            f"AC current limit, {how}",
+            largest(np.array(worst.i_excess_a)),
+            _AC_TOLERANCE_A,
+            "A",
+            "evidence",
         ),
         Check(
             f"AC voltage limit, {how}",
-            max(0.0, worst.v_excess_pu),
+            largest(np.array(worst.v_excess_pu)),
             _AC_TOLERANCE_PU,
             "p.u.",
             "evidence",

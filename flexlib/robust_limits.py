@@ -83,11 +83,11 @@ def lambda_beta(market: Market) -> LambdaBeta:
     ValueError
         If that angle exceeds 45 degrees.
     """
-    turn = _turn(market)
+    turn = market.flow.admittance.turn_back
     v0 = turn * market.flow.v0_pu
     changes = [
         turn[:, None] * market.uncertain[0],
-        turn[:, None] * market.upward[0] * _largest_activation_kw(market),
+        turn[:, None] * market.upward[0] * market.volume_kw.max(axis=0),
     ]
     reach_re = sum(np.abs(change.real).sum(axis=1) for change in changes)
     reach_im = sum(np.abs(change.imag).sum(axis=1) for change in changes)
@@ -111,26 +111,25 @@ def voltage_limits(market: Market) -> list[VoltageLimit]:
     -------
     list of VoltageLimit
     """
-    norm, turn = lambda_beta(market), _turn(market)
-    buses = market.network.buses
+    norm = lambda_beta(market)
     rows = []
-    for bus in market.flow.admittance.free:
-        uncertain = turn[bus] * market.uncertain[0][bus]
-
-        def row(s: float, sign: int, bus: int = bus, uncertain: np.ndarray = uncertain):  # type: ignore[no-untyped-def]
-            weight = complex(norm.alpha, -s * norm.beta)
-            margin_pu = float(market.box.support(np.real(weight * uncertain)))
-            limit_pu = float(buses["v_max_pu" if sign > 0 else "v_min_pu"].iloc[bus])
-            return VoltageLimit(int(bus), weight * turn[bus], margin_pu, limit_pu, sign, 0.0)
-
-        rows += [row(s, 1) for s in (1.0, -1.0)]
-        lower = [row(s, -1) for s in _slopes(uncertain, norm)]
+    for bus in market.flow.admittance.free.tolist():
+        rows += [_row(market, norm, bus, s, 1) for s in (1.0, -1.0)]
+        lower = [_row(market, norm, bus, s, -1) for s in _slopes(market, norm, bus)]
         rows += _one_of(market, lower)
     return rows
 
 
-def _slopes(uncertain: np.ndarray, norm: LambdaBeta) -> list[float]:
+def _row(market: Market, norm: LambdaBeta, bus: int, s: float, sign: int) -> VoltageLimit:
+    w = complex(norm.alpha, -s * norm.beta) * market.flow.admittance.turn_back[bus]
+    margin_pu = float(market.box.support(np.real(w * market.uncertain[0][bus])))
+    limit_pu = market.network.buses["v_max_pu" if sign > 0 else "v_min_pu"].array[bus]
+    return VoltageLimit(bus, w, margin_pu, float(limit_pu), sign, 0.0)
+
+
+def _slopes(market: Market, norm: LambdaBeta, bus: int) -> list[float]:
     """Values of s at which the lower limit's margin has a corner."""
+    uncertain = market.flow.admittance.turn_back[bus] * market.uncertain[0][bus]
     with np.errstate(divide="ignore", invalid="ignore"):
         corners = -norm.alpha * uncertain.real / (norm.beta * uncertain.imag)
     return [1.0, -1.0, *sorted(set(corners[np.abs(corners) < 1].tolist()))]
@@ -165,7 +164,7 @@ def _slack_range(
     if minus is not None:
         base_minus, per_kw_minus = slack(market, minus)
         base, per_kw = base - base_minus, per_kw - per_kw_minus
-    up_kw, down_kw = (market.offers[f"{way}_max_kw"].to_numpy() for way in ("up", "down"))
+    up_kw, down_kw = market.volume_kw
     at_up, at_down = per_kw * up_kw, -per_kw * down_kw
     low = base + np.minimum(np.minimum(at_up, at_down), 0).sum()
     high = base + np.maximum(np.maximum(at_up, at_down), 0).sum()
@@ -176,13 +175,3 @@ def slack(market: Market, row: VoltageLimit) -> tuple[float, np.ndarray]:
     """Slack of a row at the baseline, p.u., and per net kW upward."""
     base = row.sign * (row.limit_pu - np.real(row.w * market.flow.v0_pu[row.bus])) - row.margin_pu
     return float(base), -row.sign * np.real(row.w * market.upward[0][row.bus])
-
-
-def _turn(market: Market) -> np.ndarray:
-    """Factors that turn every bus voltage back by its angle at no load."""
-    v_no_load = market.flow.admittance.v_no_load_pu
-    return np.asarray(np.abs(v_no_load) / v_no_load)
-
-
-def _largest_activation_kw(market: Market) -> np.ndarray:
-    return market.offers[["up_max_kw", "down_max_kw"]].to_numpy().max(axis=1)

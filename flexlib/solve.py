@@ -6,18 +6,26 @@ side of its row. A binding upper limit of a minimisation therefore has a dual of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import highspy
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.common.errors import InfeasibleConstraintException
 from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array, csr_array, eye_array, hstack
 
 from flexlib.certificate import Check, largest
 from flexlib.errors import Infeasible, NotProven, SolveError, Unbounded
 
 _TOLERANCE = 1e-9  # primal and dual feasibility asked of the solver
+_INCONCLUSIVE = (
+    highspy.HighsModelStatus.kNotset,
+    highspy.HighsModelStatus.kSolveError,
+    highspy.HighsModelStatus.kUnknown,
+)
+_MOST_FILTERED = 500  # rows of a conflict that are tried one by one
+_FILTER_TIME_S = 60.0  # time for each of them
 _ACCEPTED = 1e-6  # largest violation and relative gap accepted when recomputed
 
 
@@ -106,6 +114,8 @@ def solve(
         With the names of an irreducible set of conflicting rows.
     Unbounded
         If the objective has no lower bound.
+    ValueError
+        If a Pyomo model's objective is to be maximised.
     NotProven
         If the time limit is met first; carries bound and incumbent.
     SolveError
@@ -121,15 +131,15 @@ def solve(
 
 
 def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> Solution:
-    highs = _highs(problem, gap, time_limit_s)
-    highs.run()
-    status, info = highs.getModelStatus(), highs.getInfo()
+    highs, status = _run(problem, gap, time_limit_s)
+    info = highs.getInfo()
     if status == highspy.HighsModelStatus.kInfeasible:
         conflict = conflicting_rows(problem)
         shown = ", ".join(conflict[:8]) + (f" and {len(conflict) - 8} more" if conflict[8:] else "")
         raise Infeasible(f"no feasible point; in conflict: {shown}", conflict)
     if status == highspy.HighsModelStatus.kUnboundedOrInfeasible:
-        _solve_arrays(_without_objective(problem), gap, time_limit_s)  # raises if infeasible
+        without_cost = replace(problem, c=np.zeros_like(problem.c))
+        _solve_arrays(without_cost, gap, time_limit_s)  # raises if infeasible
         raise Unbounded("the objective has no lower bound")
     if status == highspy.HighsModelStatus.kUnbounded:
         raise Unbounded("the objective has no lower bound")
@@ -150,6 +160,20 @@ def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> So
     else:
         bound = dual_bound(problem, dual)
     return _checked(problem, x, bound, dual)
+
+
+def _run(
+    problem: LinearProgram, gap: float, time_limit_s: float
+) -> tuple[highspy.Highs, highspy.HighsModelStatus]:
+    """Run HiGHS; where it stops for numerical reasons, once more without presolve."""
+    for presolve in ("choose", "off"):
+        highs = _highs(problem, gap, time_limit_s)
+        highs.setOptionValue("presolve", presolve)
+        highs.run()
+        status = highs.getModelStatus()
+        if status not in _INCONCLUSIVE:
+            break
+    return highs, status
 
 
 def _checked(problem: LinearProgram, x: np.ndarray, bound: float, dual: np.ndarray) -> Solution:
@@ -187,39 +211,103 @@ def dual_bound(problem: LinearProgram, row_dual: np.ndarray) -> float:
     Returns
     -------
     float
-        The bound; minus infinity where a multiplier meets an infinite limit.
+        The bound, up to rounding: reduced costs within 1e-9, or within 1e-12 of the terms that
+        they are the difference of, count as zero. Minus infinity where a multiplier meets an
+        infinite limit.
     """
-    small = 1e-9 * max(1.0, largest(np.abs(row_dual)))
-    y = np.where(np.abs(row_dual) > small, row_dual, 0.0)
+    limit = np.where(row_dual > 0, problem.row_lower, problem.row_upper)
+    small = np.abs(row_dual) <= 1e-9 * max(1.0, largest(np.abs(row_dual)))
+    y = np.where(small & ~np.isfinite(limit), 0.0, row_dual)
     reduced = problem.c - problem.a.T @ y
-    reduced[np.abs(reduced) < 1e-9 * np.maximum(1.0, np.abs(problem.c))] = 0.0
+    scale = np.abs(problem.c) + abs(problem.a).T @ np.abs(y)
+    reduced[np.abs(reduced) < np.maximum(1e-9, 1e-12 * scale)] = 0.0
     rows = _product(y, np.where(y > 0, problem.row_lower, problem.row_upper))
     columns = _product(reduced, np.where(reduced > 0, problem.lower, problem.upper))
     return float(rows.sum() + columns.sum() + problem.offset)
 
 
-def conflicting_rows(problem: LinearProgram) -> list[str]:
-    """Names of an irreducible set of rows that cannot hold together.
+def without_redundant_rows(problem: LinearProgram) -> LinearProgram:
+    """Drop the rows that no point within the variables' bounds can break.
+
+    Exact: the largest and least value of a row over a box of variables are known.
 
     Parameters
     ----------
     problem : LinearProgram
-        Infeasible; integer columns are relaxed, and if the relaxation is feasible every row is
-        named.
+
+    Returns
+    -------
+    LinearProgram
+        Same optima, fewer rows.
+    """
+    positive, negative = problem.a.maximum(0), problem.a.minimum(0)
+    with np.errstate(invalid="ignore"):
+        most = positive @ problem.upper + negative @ problem.lower
+        least = positive @ problem.lower + negative @ problem.upper
+    can_bind = ~((most <= problem.row_upper) & (least >= problem.row_lower))
+    rows = np.flatnonzero(can_bind)
+    return replace(
+        problem,
+        a=problem.a[rows],
+        row_lower=problem.row_lower[rows],
+        row_upper=problem.row_upper[rows],
+        row_names=[problem.row_names[row] for row in rows],
+    )
+
+
+def conflicting_rows(problem: LinearProgram) -> list[str]:
+    """Names of rows that cannot hold together with the variables' bounds.
+
+    The rows of a Farkas certificate, less every row without which the others still conflict.
+
+    Parameters
+    ----------
+    problem : LinearProgram
+        Infeasible.
 
     Returns
     -------
     list of str
+        An irreducible set; a sufficient one where the certificate has more than 500 rows.
     """
-    relaxed = LinearProgram(
-        problem.c, problem.a, problem.row_lower, problem.row_upper, problem.lower,
-        problem.upper, problem.row_names, problem.column_names,
-    )  # fmt: skip
-    highs = _highs(relaxed, 0.0, 600.0)
-    highs.setOptionValue("iis_strategy", 2)
-    _, iis = highs.getIis()
-    names = [problem.row_names[row] for row in iis.row_index_]
-    return names or list(problem.row_names)
+    rows = _farkas_rows(problem)
+    for row in rows if len(rows) <= _MOST_FILTERED else ():
+        others = [other for other in rows if other != row]
+        if not _feasible(problem, others):
+            rows = others
+    return [problem.row_names[row] for row in rows]
+
+
+def _farkas_rows(problem: LinearProgram) -> list[int]:
+    """Rows with a multiplier in the least total violation; all if the relaxation is feasible."""
+    count = len(problem.row_names)
+    elastic = replace(
+        problem,
+        c=np.concatenate([np.zeros(len(problem.c)), np.ones(2 * count)]),
+        a=csr_array(hstack([problem.a, eye_array(count), -eye_array(count)])),
+        lower=np.concatenate([problem.lower, np.zeros(2 * count)]),
+        upper=np.concatenate([problem.upper, np.full(2 * count, np.inf)]),
+        integer=np.zeros(len(problem.c) + 2 * count, dtype=bool),
+        column_names=[],
+    )
+    highs, status = _run(elastic, 0.0, _FILTER_TIME_S)
+    violation = highs.getInfo().objective_function_value
+    if status != highspy.HighsModelStatus.kOptimal or violation < _TOLERANCE:
+        return list(range(count))
+    multipliers = np.abs(np.array(highs.getSolution().row_dual))
+    return np.flatnonzero(multipliers > 1e-9).tolist()
+
+
+def _feasible(problem: LinearProgram, rows: list[int]) -> bool:
+    part = replace(
+        problem,
+        c=np.zeros_like(problem.c),
+        a=problem.a[rows],
+        row_lower=problem.row_lower[rows],
+        row_upper=problem.row_upper[rows],
+        row_names=[problem.row_names[row] for row in rows],
+    )
+    return _run(part, 0.0, _FILTER_TIME_S)[1] != highspy.HighsModelStatus.kInfeasible
 
 
 def _highs(problem: LinearProgram, gap: float, time_limit_s: float) -> highspy.Highs:
@@ -254,7 +342,14 @@ def _highs(problem: LinearProgram, gap: float, time_limit_s: float) -> highspy.H
 
 
 def _arrays(model: pyo.ConcreteModel) -> tuple[LinearProgram, list[pyo.Var]]:
-    form = LinearStandardFormCompiler().write(model, mixed_form=True)
+    if any(
+        o.sense != pyo.minimize for o in model.component_data_objects(pyo.Objective, active=True)
+    ):
+        raise ValueError(f"{model.name}: the objective must be minimised")
+    try:
+        form = LinearStandardFormCompiler().write(model, mixed_form=True)
+    except InfeasibleConstraintException as error:
+        raise Infeasible(f"{model.name}: {error}") from error
     sense = [row.bound_type for row in form.rows]
     rhs = np.asarray(form.rhs, dtype=float)
     lower, upper = zip(*(variable.bounds for variable in form.columns), strict=True)
@@ -271,13 +366,6 @@ def _arrays(model: pyo.ConcreteModel) -> tuple[LinearProgram, list[pyo.Var]]:
         offset=float(np.ravel(form.c_offset)[0]),
     )
     return program, list(form.columns)
-
-
-def _without_objective(problem: LinearProgram) -> LinearProgram:
-    return LinearProgram(
-        np.zeros_like(problem.c), problem.a, problem.row_lower, problem.row_upper, problem.lower,
-        problem.upper, problem.row_names, problem.column_names, problem.integer,
-    )  # fmt: skip
 
 
 def _product(factor: np.ndarray, limit: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def test_the_optimum_has_a_certificate_that_holds(cleared: Clearing) -> None:
     names = [check.name for check in cleared.certificate.checks]
     assert names == [
         EQUATION_59, EQUATION_62, EQUATION_63, EQUATION_64, OFFERS, PLANES, CIRCLE, LOW, HIGH,
-        "gap between cost and its lower bound", AC_CURRENT, AC_VOLTAGE,
+        "cost (75) of the activation", "gap between cost and its lower bound", AC_CURRENT, AC_VOLTAGE,
         "AC power balance of every bus",
     ]  # fmt: skip
 
