@@ -109,6 +109,15 @@ def test_every_bus_of_an_island_is_named(folder: Path) -> None:
     ]
 
 
+def test_several_islands_are_all_named(folder: Path) -> None:
+    path = folder / "branches.csv"
+    cut = ("4-5", "9-10", "11-12")
+    path.write_text("\n".join(x for x in path.read_text().splitlines() if not x.startswith(cut)))
+    assert [fault.split(":")[0] for fault in faults_of(folder)] == [
+        f"buses.csv, row {row}, column bus" for row in range(6, 14)
+    ]
+
+
 def test_an_identifier_used_three_times(folder: Path) -> None:
     for row in (5, 9):
         edit(folder, "buses", row, "bus", "2")

@@ -20,6 +20,7 @@ from feeders import (
     small_network,
 )
 from hypothesis import given, settings
+from test_robust import market_with_a_choice
 
 from flexlib import Box, Clearing, Market, clear, power_flow, robust_certificate
 from flexlib.certificate import CertificateError, Check
@@ -59,8 +60,8 @@ def test_the_optimum_has_a_certificate_that_holds(cleared: Clearing) -> None:
     names = [check.name for check in cleared.certificate.checks]
     assert names == [
         EQUATION_59, EQUATION_62, EQUATION_63, EQUATION_64, OFFERS, PLANES, CIRCLE, LOW, HIGH,
-        "cost (75) of the activation", "gap between cost and its lower bound", AC_CURRENT, AC_VOLTAGE,
-        "AC power balance of every bus",
+        "cost (75) of the activation", "gap between cost and its lower bound", AC_CURRENT,
+        AC_VOLTAGE, "AC power balance of every bus",
     ]  # fmt: skip
 
 
@@ -158,6 +159,21 @@ def test_voltage_limits_over_the_box(column: str, name: str) -> None:
         market = small_market(network=replace(plain.network, buses=buses))
         state = state_of_activation(market, np.zeros(2), np.zeros(2))
         assert (name in failed(market, state)) is expected
+
+
+def test_the_lowest_voltage_can_lie_between_two_corners() -> None:
+    plain = market_with_a_choice((50.0, 50.0))
+    idle = state_of_activation(plain, np.array([120.0, 0.0]), np.zeros(2))
+    worst = Worst(plain)
+    inner = np.random.default_rng(0).uniform(-1, 1, (3, 200_000))
+    at_b = idle.v_pu[2] + worst.affine.v[2][2] @ inner
+    corner = np.abs(idle.v_pu[2] + worst.affine.v[2][2] @ worst.xi).min()
+    assert np.abs(at_b).min() < corner - 1e-5
+    for limit, expected in ((corner - 5e-6, True), (np.abs(at_b).min() - 2e-4, False)):
+        buses = plain.network.buses.assign(v_min_pu=[0.5, 0.5, limit])
+        market = replace(plain, network=replace(plain.network, buses=buses), box=plain.box)
+        checks = {check.name: check for check in model_checks(market, idle, 0.0)}
+        assert checks[LOW].ok is not expected
 
 
 def test_a_gap_is_seen(cleared: Clearing) -> None:

@@ -258,7 +258,8 @@ def test_every_column_is_described(schema) -> None:  # type: ignore[no-untyped-d
 def test_an_error_counts_its_faults() -> None:
     fault = Fault("a.csv", "3", "p_kw", "'x'", "a number")
     assert str(DataError([fault])).startswith("1 fault in the input data:\n  a.csv, row 3")
-    assert str(DataError([fault, fault])).startswith("2 faults")
+    other = Fault("a.csv", "4", "p_kw", "'x'", "a number")
+    assert str(DataError([fault, other])).startswith("2 faults")
     assert DataError([fault]).faults == (fault,)
 
 
