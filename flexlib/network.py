@@ -140,7 +140,8 @@ class Network:
             frames[table], found = check_table(getattr(self, table), schema, table)
             faults += found
         faults += _reference_faults(frames) + _impedance_faults(frames)
-        faults += _slack_faults(frames) or ([] if faults else _island_faults(frames))
+        if not any(fault.column == "v_slack_pu" for fault in faults):
+            faults += _slack_faults(frames) or ([] if faults else _island_faults(frames))
         if faults:
             raise DataError(faults)
         position = {bus: k for k, bus in enumerate(frames["buses"]["bus"])}

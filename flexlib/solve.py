@@ -165,10 +165,10 @@ def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> So
 def _run(
     problem: LinearProgram, gap: float, time_limit_s: float
 ) -> tuple[highspy.Highs, highspy.HighsModelStatus]:
-    """Run HiGHS; where it stops for numerical reasons, once more without presolve."""
-    for presolve in ("choose", "off"):
+    """Run HiGHS; where it stops for numerical reasons, try its other ways."""
+    for option, value in (("solver", "choose"), ("solver", "ipm"), ("presolve", "off")):
         highs = _highs(problem, gap, time_limit_s)
-        highs.setOptionValue("presolve", presolve)
+        highs.setOptionValue(option, value)
         highs.run()
         status = highs.getModelStatus()
         if status not in _INCONCLUSIVE:
@@ -211,16 +211,18 @@ def dual_bound(problem: LinearProgram, row_dual: np.ndarray) -> float:
     Returns
     -------
     float
-        The bound, up to rounding: reduced costs within 1e-9, or within 1e-12 of the terms that
-        they are the difference of, count as zero. Minus infinity where a multiplier meets an
-        infinite limit.
+        The bound, up to rounding: where a limit is infinite, a reduced cost counts as zero within
+        1e-7 of the largest cost or 1e-12 of the terms that it is the difference of. Minus
+        infinity where a larger one, or a multiplier, meets an infinite limit.
     """
     limit = np.where(row_dual > 0, problem.row_lower, problem.row_upper)
     small = np.abs(row_dual) <= 1e-9 * max(1.0, largest(np.abs(row_dual)))
     y = np.where(small & ~np.isfinite(limit), 0.0, row_dual)
     reduced = problem.c - problem.a.T @ y
-    scale = np.abs(problem.c) + abs(problem.a).T @ np.abs(y)
-    reduced[np.abs(reduced) < np.maximum(1e-9, 1e-12 * scale)] = 0.0
+    terms = np.abs(problem.c) + abs(problem.a).T @ np.abs(y)
+    small = np.abs(reduced) <= np.maximum(1e-7 * largest(np.abs(problem.c)), 1e-12 * terms)
+    limit = np.where(reduced > 0, problem.lower, problem.upper)
+    reduced = np.where(small & ~np.isfinite(limit), 0.0, reduced)
     rows = _product(y, np.where(y > 0, problem.row_lower, problem.row_upper))
     columns = _product(reduced, np.where(reduced > 0, problem.lower, problem.upper))
     return float(rows.sum() + columns.sum() + problem.offset)

@@ -6,7 +6,9 @@ the check, the error message and the page of the book that documents the column 
 
 from __future__ import annotations
 
+import csv
 import warnings
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +17,6 @@ import pandas as pd
 import pandera.pandas as pa
 
 from flexlib.errors import Fault
-
-_FIRST_LINE = 2  # line of a file's first row, after its header
 
 
 def data_path(relative: str = "") -> Path:
@@ -65,7 +65,7 @@ def fault_at(
     Fault
     """
     file = frame.attrs.get("file")
-    line = "" if row is None else str(row + _FIRST_LINE if file else row)
+    line = "" if row is None else str(frame.attrs["lines"][row] if file else row)
     return Fault(file or f"frame {table}", line, column, found, expected)
 
 
@@ -148,15 +148,26 @@ def read_text_table(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
         line = str(raw.count(b"\n", 0, error.start) + 1)
         found = f"byte 0x{raw[error.start]:02x}"
         return pd.DataFrame(), [Fault(name, line, "", found, "text in UTF-8 encoding")]
-    if not text.strip():
+    reader = csv.reader(StringIO(text))
+    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    rows = [(line, row) for line, row in rows if any(row)]
+    if not rows:
         return pd.DataFrame(), [Fault(name, "", "", "an empty file", "a header and rows")]
-    try:
-        frame = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False, index_col=False)
-    except pd.errors.ParserError as error:
-        return pd.DataFrame(), [Fault(name, "", "", str(error), "as many cells as columns")]
-    frame = frame.apply(lambda column: column.str.strip())
-    frame.attrs["file"] = name
-    return frame, []
+    (_, header), *body = rows
+    faults = [
+        Fault(name, str(line), "", f"{len(row)} cells", f"{len(header)}, one for each column")
+        for line, row in body
+        if len(row) != len(header)
+    ]
+    faults += [
+        Fault(name, "", column, "a second column of this name", "one")
+        for column, times in Counter(header).items()
+        if times > 1
+    ]
+    whole = [(line, row) for line, row in body if len(row) == len(header)]
+    frame = pd.DataFrame([row for _, row in whole], columns=header, dtype=str)
+    frame.attrs.update(file=name, lines=[line for line, _ in whole])
+    return frame, faults
 
 
 def check_table(

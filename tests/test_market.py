@@ -66,7 +66,7 @@ def test_a_bad_offer(tmp_path: Path, row: str, expected: str) -> None:
 
 def test_all_faults_of_the_offers_at_once(tmp_path: Path) -> None:
     path = tmp_path / "offers.csv"
-    path.write_text(f"{OFFERS},phase\none,5,,,\none,x,1,,\nnobody,1,1,-2,1\n")
+    path.write_text(f"{OFFERS},phase\none,5,,,,a\none,x,1,,,b\nnobody,1,1,-2,1,c\n")
     found = offer_faults(path)
     for part in (
         "column phase: found an unknown column, expected balanced",
