@@ -11,7 +11,7 @@ from flexlib.planes import LambdaBeta, Planes
 from flexlib.powerflow import power_flow
 from flexlib.robust import Clearing, clear
 from flexlib.robust_model import printed_model
-from flexlib.solve import solve
+from flexlib.solver import solve
 from flexlib.tables import data_path
 from flexlib.uncertainty import Box, read_bands
 

@@ -14,7 +14,7 @@ from flexlib.linear_ac import LinearFlow
 from flexlib.market import Market
 from flexlib.robust import Clearing, clearing
 from flexlib.robust_arrays import linear_program
-from flexlib.solve import solve
+from flexlib.solver import solve
 
 
 def deviation_unsigned_a(market: Market) -> np.ndarray:

@@ -27,7 +27,7 @@ from flexlib.robust_certificate import (
     state_of_activation,
 )
 from flexlib.robust_limits import lambda_beta, voltage_limits
-from flexlib.solve import LinearProgram, Solution, solve, without_redundant_rows
+from flexlib.solver import LinearProgram, Solution, solve, without_redundant_rows
 
 _MOST_ROUNDS = 20
 

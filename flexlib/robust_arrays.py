@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from flexlib.market import Market
 from flexlib.robust_limits import VoltageLimit, current_margins_a, slack, voltage_limits
-from flexlib.solve import LinearProgram
+from flexlib.solver import LinearProgram
 
 
 def linear_program(market: Market, margins_a: np.ndarray | None = None) -> LinearProgram:

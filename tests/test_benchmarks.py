@@ -31,17 +31,17 @@ def tiny() -> Market:
 
 
 def tiny_case(kind: str) -> cases.Case:
-    if kind == "market, both doors":
+    if kind == "market-12":
         return cases.market_case(feeders.feeder_12())
     if kind == "market":
-        return cases.market_case(tiny(), own_door=False)
+        return cases.market_case(tiny())
     if kind == "margins":
         return cases.margin_case(tiny())
     pytest.importorskip("pandapower")
     return cases.corner_case(tiny())
 
 
-every_kind = pytest.mark.parametrize("kind", ["market, both doors", "market", "margins", "corners"])
+every_kind = pytest.mark.parametrize("kind", ["market-12", "market", "margins", "corners"])
 
 
 def test_record_has_its_columns_and_units() -> None:
@@ -97,7 +97,7 @@ def test_a_wrong_side_is_noticed(kind: str) -> None:
 
 def test_measured_rows_are_those_of_the_record(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("benchmarks.measure.SAMPLE_S", 0.0)
-    case, ticks = tiny_case("market, both doors"), []
+    case, ticks = tiny_case("market-12"), []
     rows = measure("tiny", case, runs=2, tick=lambda: ticks.append(1))
     assert list(rows["peer"]) == list(case.peers)
     assert len(ticks) == 2

@@ -26,7 +26,7 @@ from hypothesis import given, settings
 
 from flexlib import Box, Clearing, Infeasible, Market, Network, Planes, clear, printed_model, solve
 from flexlib.robust_certificate import State, state_of_model
-from flexlib.solve import Solution
+from flexlib.solver import Solution
 
 
 def by_print(market: Market) -> tuple[Solution, State]:

@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve
-from flexlib.solve import LinearProgram, conflicting_rows, dual_bound
+from flexlib.solver import LinearProgram, conflicting_rows, dual_bound
 
 
 def program(
