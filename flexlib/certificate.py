@@ -96,7 +96,7 @@ class Certificate:
     def _shown(self) -> pd.DataFrame:
         frame = self.frame()
         frame["value"] = [
-            f"< {c.tolerance / 10:.0e}" if abs(c.value) < c.tolerance / 10 else f"{c.value:.2e}"
+            f"<{c.tolerance / 10:.0e}" if abs(c.value) < c.tolerance / 10 else f"{c.value:.2e}"
             for c in self.checks
         ]
         frame["tolerance"] = [f"{c.tolerance:.0e}" for c in self.checks]
