@@ -59,7 +59,7 @@ def test_the_table_says_what_does_not_hold() -> None:
     assert table["basis"].tolist() == ["exact", "exact", "evidence"]
     for text in (str(broken), broken._repr_html_()):
         assert "NO" in text
-        assert "< 1e-07" in text.replace("&lt;", "<")
+        assert "<1e-07" in text.replace("&lt;", "<")
         assert "1.00e+00" in text
 
 
