@@ -16,12 +16,10 @@ from scipy.sparse import csr_array, hstack
 from flexlib.certificate import Certificate, Check
 from flexlib.errors import Infeasible
 from flexlib.market import Market
+from flexlib.robust_ac import AcWorstCase, ac_checks, ac_worst_case
 from flexlib.robust_arrays import linear_program, rows_in_words
 from flexlib.robust_certificate import (
-    AcWorstCase,
     State,
-    ac_checks,
-    ac_worst_case,
     branch_currents,
     model_checks,
     state_of_activation,
