@@ -86,6 +86,21 @@ def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = source[0].replace(MODULES_HERE, "\n".join(sections))
 
 
+def whole_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep one output of each stream.
+
+    What is printed arrives in pieces, whose number depends on the moment. For the page, myst-nb
+    has already added all pieces to the first (nb_merge_streams), but it leaves the others.
+    """
+    kept: dict[Any, dict[str, Any]] = {}
+    for k, output in enumerate(outputs):
+        kept.setdefault(output.get("name", k), output)
+    for output in kept.values():
+        if output["output_type"] == "stream":
+            output["text"] = "".join(output["text"]).splitlines(keepends=True)
+    return list(kept.values())
+
+
 def offer_notebook(
     app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -99,6 +114,8 @@ def offer_notebook(
     for i, cell in enumerate(notebook["cells"]):
         cell["id"] = f"cell-{i:03d}"
         cell["metadata"].pop("execution", None)  # the times of this run
+        if cell["cell_type"] == "code":
+            cell["outputs"] = whole_streams(cell["outputs"])
     target = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
