@@ -108,7 +108,7 @@ class Admittance:
 
     @cached_property
     def v_no_load_pu(self) -> np.ndarray:
-        """Bus voltages when nothing is connected: the reference of all voltage angles."""
+        """Bus voltages with nothing connected, the reference of all voltage angles."""
         return self.voltages(np.zeros(len(self.network.buses), dtype=complex))
 
     @cached_property

@@ -111,7 +111,7 @@ class Market:
 
     @cached_property
     def uncertain(self) -> tuple[np.ndarray, np.ndarray]:
-        """Response of voltages (p.u.) and currents (A) to each xi: Z D and Y Z D of (45), (46)."""
+        """Response of voltages (p.u.) and currents (A) to each xi, Z D and Y Z D of (45), (46)."""
         return self.flow.response(self.box.load, self.box.half_width_kva)
 
     def activated_kva(self, up_kw: np.ndarray, down_kw: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class Clearing:
 
     @cached_property
     def activation(self) -> pd.DataFrame:
-        """Activated flexibility of each offer: load, up_kw, down_kw, cost_eur_per_h."""
+        """Activated flexibility of each offer (load, up_kw, down_kw, cost_eur_per_h)."""
         offers, state = self.market.offers, self.state
         up_eur = offers["price_up_eur_per_mwh"] * state.up_kw / 1000
         down_eur = offers["price_down_eur_per_mwh"] * state.down_kw / 1000
