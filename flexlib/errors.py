@@ -110,3 +110,7 @@ class NotProven(SolveError):
 
 class PowerFlowError(FlexlibError):
     """A power flow that did not converge, or whose solution fails its own residual."""
+
+
+class VoltageAngleError(FlexlibError):
+    """A voltage angle beyond what the linear norm of voltages can stand for."""

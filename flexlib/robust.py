@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import csr_array, hstack
 
 from flexlib.certificate import Certificate, Check
-from flexlib.errors import Infeasible
+from flexlib.errors import Infeasible, VoltageAngleError
 from flexlib.market import Market
 from flexlib.robust_ac import AcWorstCase, ac_checks, ac_worst_case
 from flexlib.robust_arrays import linear_program, rows_in_words
@@ -108,6 +108,8 @@ def clear(market: Market) -> Clearing:
     Infeasible
         If no activation that is offered is safe: names the limits in conflict, and says by how
         much the offers fall short.
+    VoltageAngleError
+        If the offers reach voltage angles above 45 degrees.
     """
     program = linear_program(market)
     try:
@@ -140,8 +142,9 @@ def _shortfall(market: Market) -> str:
     """By how much the offers fall short, or which limits no volume of them can meet."""
     more_kw, wider = np.zeros_like(market.volume_kw), market
     for _ in range(_MOST_ROUNDS):  # a larger offer widens the angle band of the voltage norm
-        added_kw = _least_addition_kw(linear_program(wider), len(market.offers))
-        if added_kw is None:
+        try:
+            added_kw = _least_addition_kw(linear_program(wider), len(market.offers))
+        except (Infeasible, VoltageAngleError):
             return _unmet(market)
         more_kw = more_kw + added_kw
         if added_kw.sum() < 1e-6:
@@ -161,8 +164,8 @@ def _shortfall(market: Market) -> str:
     )
 
 
-def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray | None:
-    """Least total volume that makes the programme feasible, shape (2, offers); None if none."""
+def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray:
+    """Least total volume that makes the programme feasible, shape (2, offers)."""
     count = 2 * offers
     extra = replace(
         program,
@@ -173,10 +176,7 @@ def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray | None
         column_names=program.column_names + [f"extra {n}" for n in program.column_names[:count]],
         integer=np.concatenate([program.integer, np.zeros(count, dtype=bool)]),
     )
-    try:
-        return solve(extra).x[len(program.c) :].reshape(2, offers)
-    except Infeasible:
-        return None
+    return solve(extra).x[len(program.c) :].reshape(2, offers)
 
 
 def _unmet(market: Market) -> str:

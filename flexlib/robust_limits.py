@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flexlib.errors import VoltageAngleError
 from flexlib.market import Market
 from flexlib.planes import LambdaBeta
 
@@ -80,7 +81,7 @@ def lambda_beta(market: Market) -> LambdaBeta:
 
     Raises
     ------
-    ValueError
+    VoltageAngleError
         If that angle exceeds 45 degrees.
     """
     turn = market.flow.admittance.turn_back
@@ -92,7 +93,14 @@ def lambda_beta(market: Market) -> LambdaBeta:
     reach_re = sum(np.abs(change.real).sum(axis=1) for change in changes)
     reach_im = sum(np.abs(change.imag).sum(axis=1) for change in changes)
     angle_rad = np.arctan2(np.abs(v0.imag) + reach_im, v0.real - reach_re)
-    return LambdaBeta(float(angle_rad.max()))
+    worst = int(angle_rad.argmax())
+    if angle_rad[worst] > np.pi / 4:
+        raise VoltageAngleError(
+            f"{market.network.name}: with everything that is offered, the voltage angle of bus "
+            f"{market.network.buses['bus'][worst]} can reach {np.rad2deg(angle_rad[worst]):.0f} "
+            "degrees; the voltage norm holds up to 45. Offer smaller volumes."
+        )
+    return LambdaBeta(float(angle_rad[worst]))
 
 
 def voltage_limits(market: Market) -> list[VoltageLimit]:

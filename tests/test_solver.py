@@ -334,3 +334,12 @@ def test_a_pyomo_maximisation_is_not_taken_for_a_minimisation() -> None:
         return  # refused: only minimisations are promised
     assert m.x.value == pytest.approx(3)
     assert solution.objective == pytest.approx(16)
+
+
+def test_a_wider_gap_is_accepted_and_stated() -> None:
+    problem = market_split(rows=3)
+    exact, loose = solve(problem), solve(problem, gap=0.5)
+    assert loose.objective >= exact.objective
+    gaps = [check for check in loose.checks if "gap" in check.name]
+    assert gaps[0].tolerance == 0.5
+    assert gaps[0].value <= 0.5
