@@ -15,7 +15,12 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve
-from flexlib.solver import LinearProgram, conflicting_rows, dual_bound
+from flexlib.solver import (
+    LinearProgram,
+    conflicting_rows,
+    dual_bound,
+    without_redundant_rows,
+)
 
 
 def program(
@@ -343,3 +348,18 @@ def test_a_wider_gap_is_accepted_and_stated() -> None:
     gaps = [check for check in loose.checks if "gap" in check.name]
     assert gaps[0].tolerance == 0.5
     assert gaps[0].value <= 0.5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_redundant_rows_are_those_that_no_point_can_break(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, low, high = rng.normal(size=(40, 3)), rng.uniform(-2, 0, 3), rng.uniform(0, 2, 3)
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1)
+    most, least = (a @ corners).max(axis=1), (a @ corners).min(axis=1)
+    row_upper = most * (1 + 1e-3 * rng.choice([-1, 1], 40))  # just within or beyond reach
+    row_lower = least - 1e-3 * rng.choice([-1, 1], 40)
+    problem = program(rng.normal(size=3), a, row_lower, row_upper, low, high)
+    kept = without_redundant_rows(problem)
+    can_break = (most > row_upper) | (least < row_lower)
+    assert kept.row_names == [f"row {k}" for k in np.flatnonzero(can_break)]
+    assert solve(kept).objective == pytest.approx(solve(problem).objective, abs=1e-9)
