@@ -184,7 +184,6 @@ def _versions(*packages: str) -> str:
     return ", ".join(f"{name} {version(name)}" for name in packages)
 
 
-# Through our own door the printed model is solved up to 100 buses only.
 CASES: dict[str, Callable[[], Case]] = {
     "market-12": lambda: market_case(feeder_12()),
     "market-37": lambda: market_case(generated(37)),

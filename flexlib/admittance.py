@@ -2,7 +2,7 @@
 
 Branches are pi-models with an ideal transformer at the from end. Currents are taken at both ends
 of every branch, flowing from the bus into the branch, half of the branch's own charging included
-(source 004, equations (26) to (31)).
+(De Simone (2025), equations (26) to (31)).
 """
 
 from __future__ import annotations
@@ -46,20 +46,22 @@ class Admittance:
     def ends(self) -> pd.DataFrame:
         """Branch ends, see the class."""
         branches, buses = self.network.branches, self.network.buses
-        v_nom_kv = buses["v_nom_kv"].to_numpy()
-        from_bus, to_bus = self.network.from_bus, self.network.to_bus
-        at = np.concatenate([from_bus, to_bus])
-        i_base_a = S_BASE_KVA / (np.sqrt(3) * v_nom_kv)
+        at = np.concatenate([self.network.from_bus, self.network.to_bus])
         i_max_a = branches[["i_max_from_a", "i_max_to_a"]].fillna(np.inf).to_numpy()
         return pd.DataFrame(
             {
                 "branch": np.tile(branches["branch"].to_numpy(), 2),
                 "end": np.repeat(["from", "to"], len(branches)),
                 "bus": buses["bus"].to_numpy()[at],
-                "i_base_a": i_base_a[at],
+                "i_base_a": self.i_base_a[at],
                 "i_max_a": i_max_a.T.ravel(),
             }
         )
+
+    @cached_property
+    def i_base_a(self) -> np.ndarray:
+        """Base current of each bus, ampere."""
+        return S_BASE_KVA / (np.sqrt(3) * self.network.buses["v_nom_kv"].to_numpy())
 
     @cached_property
     def y_end(self) -> csr_array:

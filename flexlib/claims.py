@@ -121,8 +121,8 @@ def read_errata() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Text columns id, source, place, printed, problem, correction and test (the function in
-        ``tests/test_errata.py`` that demonstrates it).
+        Text columns id, kind (wrong, silent, misprint), source, place, printed, problem,
+        correction and test (the function in ``tests/test_errata.py`` that demonstrates it).
     """
     return pd.read_csv(data_path("errata.csv"), dtype=str, keep_default_na=False)
 

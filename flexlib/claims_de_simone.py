@@ -1,4 +1,4 @@
-"""Our value of every result that source 004 prints in Tables 2-5 to 2-12.
+"""Our value of every result that De Simone (2025) prints in Tables 2-5 to 2-12.
 
 Nothing here reads a published number: values come from the reconstructed feeder alone.
 """

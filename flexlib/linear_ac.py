@@ -1,4 +1,4 @@
-"""The linear AC model: current injections at fixed voltages, source 004, (59) to (64).
+"""The linear AC model: current injections at fixed voltages, De Simone (2025), (59) to (64).
 
 With the voltage that divides a power held at a known value, the current of a load is linear in
 its power, and so are all bus voltages and branch currents:

@@ -42,7 +42,7 @@ OFFERS = pa.DataFrameSchema(
 
 @dataclass(frozen=True)
 class Market:
-    """A local flexibility market with uncertain baselines (source 004, section 2.7).
+    """A local flexibility market with uncertain baselines (De Simone (2025), section 2.7).
 
     Flexibility follows the power factor of its load: one kW upward consumes ``1 + j q/p`` kVA
     less. The band of uncertainty stays on the baseline whatever is activated, as in the source.
@@ -54,7 +54,7 @@ class Market:
     offers : pandas.DataFrame
         Table with the columns of `OFFERS`.
     box : Box
-        Uncertainty of the loads.
+        Uncertainty of the loads, made for the same loads.
     planes : Planes
         Polygon that stands for every current limit.
 
@@ -70,7 +70,7 @@ class Market:
     Raises
     ------
     DataError
-        Listing every fault of the offers.
+        Listing every fault of the offers, and a box that belongs to other loads.
     """
 
     network: Network
@@ -82,6 +82,9 @@ class Market:
 
     def __post_init__(self) -> None:
         offers, faults = check_table(self.offers, OFFERS, "offers")
+        if not self.box.network.loads.equals(self.network.loads):
+            found, expected = "a box of other loads", f"a box of the loads of {self.network.name}"
+            faults.append(Fault("box", "", "", found, expected))
         faults += unknown_loads(offers, self.network, "offers") + _price_faults(offers)
         if not faults:
             faults += _power_factor_faults(offers, self.network)

@@ -1,6 +1,6 @@
 """Linear stand-ins for the Euclidean norm: planes for currents, lambda-beta for voltages.
 
-Source 004, section 2.8, after Giraldo et al. (2021).
+De Simone (2025), section 2.8, after Giraldo et al. (2021).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The source's own forms of the robust market: for replication only, not safe to use.
 
-Source 004 adds one complex number to each branch current, ``|i0 + Delta-I| <= I``, (57) and (66).
-The maximum of a complex number is not defined; what is meant by Delta-I differs between the
-equation, the prose and the tables. Each reading has a function here with a name that says which.
-The form to use is `flexlib.robust.clear`.
+De Simone (2025) adds one complex number to each branch current, ``|i0 + Delta-I| <= I``, (57)
+and (66). The maximum of a complex number is not defined; what is meant by Delta-I differs between
+the equation, the prose and the tables. Each reading has a function here with a name that says
+which. The form to use is `flexlib.robust.clear`.
 """
 
 from __future__ import annotations

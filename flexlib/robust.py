@@ -1,7 +1,7 @@
-"""The box-robust local flexibility market (source 004, chapter 2): clear it, and trust the answer.
+"""The box-robust local flexibility market: clear it, and trust the answer.
 
-The least costly activation of offered flexibility for which, in the linear AC model, every
-current and voltage limit holds for every load in the box.
+After De Simone (2025), chapter 2: the least costly activation of offered flexibility for which,
+in the linear AC model, every current and voltage limit holds for every load in the box.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array, diags_array, hstack, sparray
 
 from flexlib.certificate import Certificate, Check
 from flexlib.errors import Infeasible, VoltageAngleError
@@ -27,7 +27,7 @@ from flexlib.robust_certificate import (
 from flexlib.robust_limits import lambda_beta, voltage_limits
 from flexlib.solver import LinearProgram, Solution, solve, without_redundant_rows
 
-_MOST_ROUNDS = 20
+_MOST_ROUNDS = 20  # of raising offers until they suffice
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def clearing(market: Market, solution: Solution) -> Clearing:
 
 def _shortfall(market: Market) -> str:
     """By how much the offers fall short, or which limits no volume of them can meet."""
-    more_kw, wider = np.zeros_like(market.volume_kw), market
+    more_kw, wider, at_least = np.zeros_like(market.volume_kw), market, "at least "
     for _ in range(_MOST_ROUNDS):  # a larger offer widens the angle band of the voltage norm
         try:
             added_kw = _least_addition_kw(linear_program(wider), len(market.offers))
@@ -148,6 +148,7 @@ def _shortfall(market: Market) -> str:
             return _unmet(market)
         more_kw = more_kw + added_kw
         if added_kw.sum() < 1e-6:
+            at_least = ""
             break
         up_kw, down_kw = market.volume_kw + more_kw
         offers = market.offers.assign(up_max_kw=up_kw, down_max_kw=down_kw)
@@ -159,7 +160,7 @@ def _shortfall(market: Market) -> str:
         if kw > 1e-6
     ]
     return (
-        f"The offers fall short by {more_kw.sum():.3f} kW in total; "
+        f"The offers fall short by {at_least}{more_kw.sum():.3f} kW in total; "
         f"least addition: {', '.join(where)}."
     )
 
@@ -170,7 +171,7 @@ def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray:
     extra = replace(
         program,
         c=np.concatenate([np.zeros(len(program.c)), np.ones(count)]),
-        a=_beside(program, program.a[:, :count].toarray()),
+        a=_beside(program, program.a[:, :count]),
         lower=np.concatenate([program.lower, np.zeros(count)]),
         upper=np.concatenate([program.upper, np.full(count, np.inf)]),
         column_names=program.column_names + [f"extra {n}" for n in program.column_names[:count]],
@@ -181,13 +182,13 @@ def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray:
 
 def _unmet(market: Market) -> str:
     """Least violations of the limits when everything offered may be used."""
-    program = linear_program(market)
+    program = without_redundant_rows(linear_program(market))
     rows = len(program.row_names)
     missing = np.where(np.isfinite(program.row_lower), 1.0, -1.0)
     relaxed = replace(
         program,
         c=np.concatenate([np.zeros(len(program.c)), np.ones(rows)]),
-        a=_beside(program, np.diag(missing)),
+        a=_beside(program, diags_array(missing)),
         lower=np.concatenate([program.lower, np.zeros(rows)]),
         upper=np.concatenate([program.upper, np.full(rows, np.inf)]),
         column_names=program.column_names + [f"violation {name}" for name in program.row_names],
@@ -204,5 +205,5 @@ def _unmet(market: Market) -> str:
     return f"No volume of these offers is enough; least violations with them: {listed}."
 
 
-def _beside(program: LinearProgram, columns: np.ndarray) -> csr_array:
-    return csr_array(hstack([program.a, csr_array(columns)]))
+def _beside(program: LinearProgram, columns: sparray) -> csr_array:
+    return csr_array(hstack([program.a, columns]))

@@ -57,7 +57,7 @@ def state_of_activation(market: Market, up_kw: np.ndarray, down_kw: np.ndarray) 
     """
     network, flow = market.network, market.flow
     s_kva = network.s_load_kva + market.activated_kva(up_kw, down_kw)
-    i_base_a = _i_base_a(market)
+    i_base_a = market.flow.admittance.i_base_a
     i_load_a = np.conj(s_kva / S_BASE_KVA / flow.v_fixed_pu[network.load_bus])
     i_load_a *= i_base_a[network.load_bus]
     v_pu = flow.v0_pu + market.upward[0] @ (up_kw - down_kw)
@@ -85,7 +85,7 @@ def state_of_model(model: pyo.ConcreteModel) -> State:
             [complex(variable[k, "re"].value, variable[k, "im"].value) for k in range(count)]
         )
 
-    network, i_base_a = market.network, _i_base_a(market)
+    network, i_base_a = market.network, market.flow.admittance.i_base_a
     ends = market.flow.admittance.ends
     return State(
         up_kw=np.array([model.f_up_kw[o].value for o in model.OFFERS]),
@@ -209,7 +209,8 @@ def _voltage_violations(market: Market, state: State) -> tuple[float, float]:
     """Largest violations of voltage limits over the box in the linear model.
 
     The magnitude is convex, so its largest value is at a corner of the zonotope; its least value
-    is the zonotope's distance from zero, taken over the corners' edges.
+    is the zonotope's distance from zero, taken over the corners' edges (zero lies outside, since
+    no voltage angle exceeds 45 degrees).
     """
     buses, free = market.network.buses, market.flow.admittance.free
     least, most = np.zeros(len(free)), np.zeros(len(free))
@@ -226,8 +227,3 @@ def _distance_from_zero(corners: np.ndarray) -> float:
     length = np.where(np.abs(step) == 0, 1.0, np.abs(step))
     along = np.clip(np.real(-corners * np.conj(step)) / length**2, 0, 1)
     return float(np.abs(corners + along * step).min())
-
-
-def _i_base_a(market: Market) -> np.ndarray:
-    v_nom_kv = market.network.buses["v_nom_kv"].to_numpy()
-    return np.asarray(S_BASE_KVA / (np.sqrt(3) * v_nom_kv))

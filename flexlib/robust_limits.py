@@ -1,6 +1,6 @@
 """What robustness adds to the limits of the market: margins over the box, exact.
 
-Source 004, (65), (66), (82) and (83), in the corrected form: each plane, and each row of the
+De Simone (2025), (65), (66), (82) and (83), in the corrected form: each plane, and each row of the
 voltage norm, is a linear function of the uncertain loads, whose largest value over the box is
 known in closed form.
 """

@@ -1,7 +1,7 @@
 """The printed model of the robust market: one function an equation, (75) to (83), with Pyomo.
 
 In per unit inside. Read it beside the chapter: every constraint carries the number of its
-equation in source 004, powers are consumption (the source writes them as injections).
+equation in De Simone, powers are consumption (the source writes them as injections).
 """
 
 from __future__ import annotations

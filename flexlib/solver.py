@@ -133,7 +133,7 @@ def solve(
 def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> Solution:
     highs, status = _run(problem, gap, time_limit_s)
     info = highs.getInfo()
-    if status == highspy.HighsModelStatus.kInfeasible:
+    if _is_infeasible(problem, status):
         conflict = conflicting_rows(problem)
         shown = ", ".join(conflict[:8]) + (f" and {len(conflict) - 8} more" if conflict[8:] else "")
         raise Infeasible(f"no feasible point; in conflict: {shown}", conflict)
@@ -313,7 +313,13 @@ def _feasible(problem: LinearProgram, rows: list[int]) -> bool:
         row_upper=problem.row_upper[rows],
         row_names=[problem.row_names[row] for row in rows],
     )
-    return _run(part, 0.0, _FILTER_TIME_S)[1] != highspy.HighsModelStatus.kInfeasible
+    return not _is_infeasible(part, _run(part, 0.0, _FILTER_TIME_S)[1])
+
+
+def _is_infeasible(problem: LinearProgram, status: highspy.HighsModelStatus) -> bool:
+    """Whether a status says infeasible; without a cost, nothing can be unbounded."""
+    either = status == highspy.HighsModelStatus.kUnboundedOrInfeasible
+    return status == highspy.HighsModelStatus.kInfeasible or (either and not problem.c.any())
 
 
 def _highs(problem: LinearProgram, gap: float, time_limit_s: float) -> highspy.Highs:

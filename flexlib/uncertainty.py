@@ -28,7 +28,7 @@ class Box:
     """Loads that vary independently, each within a band around its baseline.
 
     The load of row k consumes ``(1 + xi_k band_k) s_k`` with xi_k in [-1, 1]: P and Q move
-    together (source 004, equations (3), (7) and (35)).
+    together (De Simone (2025), equations (3), (7) and (35)).
 
     Parameters
     ----------

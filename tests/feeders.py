@@ -100,7 +100,7 @@ def feeder_12() -> Network:
 
 
 def market_12(flexible_pct: float, other_pct: float, planes: int = 32, **tables: Any) -> Market:
-    """The 12-bus feeder of source 004 with its seven uncertain PODs."""
+    """The 12-bus feeder of De Simone (2025) with its seven uncertain PODs."""
     network = tables.get("network", feeder_12())
     percent = {
         load: flexible_pct if load in FLEXIBLE else other_pct for load in network.loads["load"]

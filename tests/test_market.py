@@ -20,7 +20,7 @@ from feeders import (
 )
 from hypothesis import given
 
-from flexlib import Box, DataError, Market, read_bands, read_offers
+from flexlib import Box, DataError, Market, Network, read_bands, read_offers
 
 OFFERS = "load,up_max_kw,price_up_eur_per_mwh,down_max_kw,price_down_eur_per_mwh"
 
@@ -177,3 +177,14 @@ def test_several_offers_of_one_load_are_refused() -> None:
     offers = pd.concat([offers_up(one=10), offers_up(one=20)], ignore_index=True)
     with pytest.raises(DataError, match="found 'one', expected an identifier used once"):
         small_market(offers=offers)
+
+
+def test_a_box_of_other_loads_is_refused() -> None:
+    market = small_market()
+    loads = market.network.loads.assign(p_kw=2 * market.network.loads["p_kw"])
+    other = Network(market.network.buses, market.network.branches, loads)
+    with pytest.raises(DataError, match="box: found a box of other loads"):
+        Market(market.network, market.offers, Box(other, market.box.bands))
+    # limits and impedances do not matter to the box
+    same = Network(market.network.buses, market.network.branches, market.network.loads)
+    assert Market(market.network, market.offers, Box(same, market.box.bands)).box.network is same

@@ -49,7 +49,7 @@ def test_every_symbol_of_the_chapters_model_box_is_on_the_page():
 
 
 def test_every_equation_symbol_of_the_source_is_mapped():
-    mapped = PAGE.split("in source 004")
+    mapped = PAGE.split("in De Simone")
     for symbol in (
         "A_D", "A_G", "A^0_{pod}", "Delta_{pod}", "X_{pod}", "CY_l^b", "Y_l", "D_{A,pod}",
         "i_l^{UB}", "V^{LB}", "lambda_\\varphi", "tilde v_b", "Psi(v_b)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import combinations
 
+import highspy
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve
+from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve, solver
 from flexlib.solver import (
     LinearProgram,
     conflicting_rows,
@@ -363,3 +364,22 @@ def test_redundant_rows_are_those_that_no_point_can_break(seed: int) -> None:
     can_break = (most > row_upper) | (least < row_lower)
     assert kept.row_names == [f"row {k}" for k in np.flatnonzero(can_break)]
     assert solve(kept).objective == pytest.approx(solve(problem).objective, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["kInfeasible", "kUnboundedOrInfeasible"])
+def test_an_undecided_status_without_a_cost_is_infeasible(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # HiGHS may leave it open; the second look, without a cost, must not ask again for ever
+    problem = program([-1], [[1], [1]], [2, -INF], [INF, 1])
+    run = solver._run
+
+    def undecided(problem: LinearProgram, gap: float, time_limit_s: float):  # type: ignore[no-untyped-def]
+        highs, status = run(problem, gap, time_limit_s)
+        infeasible = highspy.HighsModelStatus.kInfeasible
+        return highs, getattr(highspy.HighsModelStatus, kind) if status == infeasible else status
+
+    monkeypatch.setattr(solver, "_run", undecided)
+    with pytest.raises(Infeasible) as error:
+        solve(problem)
+    assert set(error.value.conflict) == {"row 0", "row 1"}
