@@ -98,11 +98,11 @@ def pyomo_cost(market: Market) -> float:
 def margin_case(market: Market) -> Case:
     """What the box adds along every plane of every branch end: closed form and enumeration."""
     data_s = _prepare(market)
-    corners = market.box.vertices().T.copy()
+    corners = market.uncertainty.vertices().T.copy()
     return Case(
         what="exact margins",
         market=market,
-        rows=len(market.uncertain[1]) * market.planes.count,
+        rows=len(market.uncertain[1]) * market.norm.count,
         ours=lambda: current_margins_a(market),
         peers={CORNERS: lambda: margins_by_enumeration_a(market, corners)},
         versions={CORNERS: _versions("numpy")},
@@ -113,14 +113,14 @@ def margin_case(market: Market) -> Case:
 
 def margins_by_enumeration_a(market: Market, corners: np.ndarray) -> np.ndarray:
     """Largest value over the columns of `corners`, by one matrix product."""
-    along = np.swapaxes(market.planes.project(market.uncertain[1]), 1, 2)
+    along = np.swapaxes(market.norm.project(market.uncertain[1]), 1, 2)
     at_corners = along.reshape(-1, len(corners)) @ corners
     return np.asarray(at_corners.max(axis=1).reshape(along.shape[:2]))
 
 
 def corner_case(market: Market) -> Case:
     """AC power flow at every corner of the box; the sides return complex bus voltages."""
-    s_kva = market.box.loads_kva(market.box.vertices())
+    s_kva = market.uncertainty.loads_kva(market.uncertainty.vertices())
     net = pandapower_net(market.network)
     return Case(
         what="AC at all corners",

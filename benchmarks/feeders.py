@@ -94,10 +94,10 @@ def _limited(market: Market) -> Market:
     limit_a[tight] = helped_a[tight]
     branches = network.branches.assign(i_max_from_a=limit_a)
     limited = Network(network.buses, branches, network.loads, name=network.name)
-    return replace(market, network=limited, box=Box(limited, market.box.bands))
+    return replace(market, network=limited, uncertainty=Box(limited, market.uncertainty.bands))
 
 
 def _needed_a(market: Market, i_a: np.ndarray) -> np.ndarray:
     """Least limit of every branch end that holds over the box."""
-    along = market.planes.project(i_a) + current_margins_a(market)
-    return np.max(along, axis=1) / market.planes.apothem
+    along = market.norm.project(i_a) + current_margins_a(market)
+    return np.max(along, axis=1) / market.norm.apothem

@@ -107,7 +107,7 @@ def _row(name: str, case: Case, peer: str, ours: np.ndarray, other: np.ndarray) 
         "case": name,
         "what": case.what,
         "buses": len(market.network.buses),
-        "uncertain_loads": len(market.box.load),
+        "uncertain_loads": len(market.uncertainty.load),
         "offers": len(market.offers),
         "rows": case.rows,
         "runs": len(ratio),

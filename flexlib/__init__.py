@@ -4,34 +4,53 @@ Balanced (single-phase equivalent) networks only. Powers are consumption: positi
 negative for generators. Every name with a unit carries it.
 """
 
-from flexlib.errors import DataError, FlexlibError, Infeasible, NotProven, SolveError, Unbounded
+from flexlib.ellipsoid import Ellipsoid, omega_any_distribution, omega_gaussian
+from flexlib.errors import (
+    DataError,
+    FlexlibError,
+    Infeasible,
+    NotProven,
+    NotSettled,
+    SolveError,
+    Unbounded,
+)
 from flexlib.market import Market, read_offers
 from flexlib.network import Network, read_network
-from flexlib.planes import LambdaBeta, Planes
+from flexlib.planes import Circle, LambdaBeta, Planes
 from flexlib.powerflow import power_flow
 from flexlib.robust import Clearing, clear
+from flexlib.robust_iterated import clear_iterated
 from flexlib.robust_model import printed_model
+from flexlib.scenarios import Scenarios
 from flexlib.solver import solve
 from flexlib.tables import data_path
-from flexlib.uncertainty import Box, read_bands
+from flexlib.uncertainty import Box, Budget, read_bands
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Box",
+    "Budget",
+    "Circle",
     "Clearing",
     "DataError",
+    "Ellipsoid",
     "FlexlibError",
     "Infeasible",
     "LambdaBeta",
     "Market",
     "Network",
     "NotProven",
+    "NotSettled",
     "Planes",
+    "Scenarios",
     "SolveError",
     "Unbounded",
     "clear",
+    "clear_iterated",
     "data_path",
+    "omega_any_distribution",
+    "omega_gaussian",
     "power_flow",
     "printed_model",
     "read_bands",

@@ -153,6 +153,24 @@ class Admittance:
             dv_pu[self.free] = self.factor.solve(np.ascontiguousarray(i_bus_pu[self.free]))
         return dv_pu
 
+    def adjoint_response(self, weights: csr_array) -> np.ndarray:
+        """Changes of weighted sums of bus voltages from one unit of current injected at each bus.
+
+        Parameters
+        ----------
+        weights : scipy.sparse.csr_array of complex, shape (sums, buses)
+
+        Returns
+        -------
+        numpy.ndarray of complex, shape (sums, buses)
+            ``weights Z``: by as many solves as there are sums, however many buses inject.
+        """
+        response = np.zeros(weights.shape, dtype=complex)
+        if weights.shape[0]:
+            right = np.ascontiguousarray(weights[:, self.free].toarray().T, dtype=complex)
+            response[:, self.free] = self.factor.solve(right, "T").T
+        return response
+
     @property
     def _z_base_ohm(self) -> np.ndarray:
         v_nom_kv = self.network.buses["v_nom_kv"].to_numpy()

@@ -114,3 +114,7 @@ class PowerFlowError(FlexlibError):
 
 class VoltageAngleError(FlexlibError):
     """A voltage angle beyond what the linear norm of voltages can stand for."""
+
+
+class NotSettled(SolveError):
+    """An iteration that did not come to rest; the message has its last steps."""

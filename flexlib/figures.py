@@ -72,7 +72,7 @@ def feeder(market: Market) -> Figure:
             label = f"branch {name}: limit {i_max_a:g} A"
             ax.text(*at, label, ha="center", color=RED, fontsize=9)
     flexible = set(network.load_bus[market.offer_load].tolist())
-    uncertain = set(network.load_bus[market.box.load].tolist())
+    uncertain = set(network.load_bus[market.uncertainty.load].tolist())
     for bus, name in enumerate(network.buses["bus"]):
         colour = ORANGE if bus in flexible else BLUE
         ax.plot([x[bus]] * 2, y[bus] + np.array([-0.22, 0.22]), color="#333333", lw=4, zorder=3)
@@ -121,7 +121,7 @@ def phasors(
     matplotlib.figure.Figure
         The whole circle with the baselines, and for each case the part near the limit.
     """
-    planes = markets[0].planes
+    planes = markets[0].norm
     i_max_a = float(markets[0].flow.admittance.ends["i_max_a"].iloc[end])
     corners = i_max_a * np.exp(2j * np.pi * np.arange(planes.count) / planes.count)
     figure, axes = plt.subplots(2, 2, figsize=(7.4, 7.2))
@@ -129,7 +129,7 @@ def phasors(
     reached = []
     for ax, name, market, *states in zip(near, names, markets, before, after, strict=True):
         for state, colour, style in zip(states, (RED, BLUE), ("before", "after"), strict=True):
-            image = state.i_end_a[end] + market.box.image(market.uncertain[1][end])
+            image = state.i_end_a[end] + market.uncertainty.image(market.uncertain[1][end])
             ax.add_patch(Polygon(_xy(image), fc=colour, ec=colour, alpha=0.35, lw=1))
             worst = image[np.abs(image).argmax()]
             ax.plot(worst.real, worst.imag, "o", color=colour, ms=6, label=f"worst {style}")

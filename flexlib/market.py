@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,9 @@ import pandera.pandas as pa
 from flexlib.errors import DataError, Fault
 from flexlib.linear_ac import LinearFlow, linear_flow
 from flexlib.network import Network
-from flexlib.planes import Planes
+from flexlib.planes import Circle, Planes
 from flexlib.tables import check_table, fault_at, number_column, read_text_table, text_column
-from flexlib.uncertainty import Box, unknown_loads
+from flexlib.uncertainty import UncertaintySet, loads_without_power_factor, unknown_loads
 
 OFFERS = pa.DataFrameSchema(
     {
@@ -45,7 +46,7 @@ class Market:
     """A local flexibility market with uncertain baselines (De Simone (2025), section 2.7).
 
     Flexibility follows the power factor of its load: one kW upward consumes ``1 + j q/p`` kVA
-    less. The band of uncertainty stays on the baseline whatever is activated, as in the source.
+    less.
 
     Parameters
     ----------
@@ -53,10 +54,14 @@ class Market:
         The network and the baseline of its loads.
     offers : pandas.DataFrame
         Table with the columns of `OFFERS`.
-    box : Box
+    uncertainty : UncertaintySet
         Uncertainty of the loads, made for the same loads.
-    planes : Planes
-        Polygon that stands for every current limit.
+    norm : Planes or Circle
+        What stands for the magnitude in every current limit.
+    band : {"baseline", "remainder"}
+        What deviates: the baseline of a load whatever is activated, as in the source, or what
+        remains of it: load k then consumes ``r_k (s_k + xi_k delta_k)`` with
+        ``r_k = 1 - (f_up - f_down) / p_k``.
 
     Attributes
     ----------
@@ -70,37 +75,45 @@ class Market:
     Raises
     ------
     DataError
-        Listing every fault of the offers, and a box that belongs to other loads.
+        Listing every fault of the offers, a set that belongs to other loads, and offers beyond
+        the load's own power where the band is on what remains.
     """
 
     network: Network
     offers: pd.DataFrame
-    box: Box
-    planes: Planes = field(default_factory=Planes)
+    uncertainty: UncertaintySet
+    norm: Planes | Circle = field(default_factory=Planes)
+    band: Literal["baseline", "remainder"] = "baseline"
     offer_load: np.ndarray = field(init=False)
     direction: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         offers, faults = check_table(self.offers, OFFERS, "offers")
-        if not self.box.network.loads.equals(self.network.loads):
-            found, expected = "a box of other loads", f"a box of the loads of {self.network.name}"
-            faults.append(Fault("box", "", "", found, expected))
+        if not self.uncertainty.network.loads.equals(self.network.loads):
+            found, expected = "a set of other loads", f"a set of the loads of {self.network.name}"
+            faults.append(Fault("uncertainty", "", "", found, expected))
         faults += unknown_loads(offers, self.network, "offers") + _price_faults(offers)
         if not faults:
-            faults += _power_factor_faults(offers, self.network)
+            faults += loads_without_power_factor(offers, self.network, "offers")
+            faults += self._remainder_faults(offers.fillna(0.0))
         if faults:
             raise DataError(faults)
         object.__setattr__(self, "offers", offers.fillna(0.0))
         offer_load = self.network.load_positions(offers["load"])
-        s_kva = self.network.s_load_kva[offer_load]
-        active = np.where(s_kva.real == 0, 1.0, s_kva.real)
         object.__setattr__(self, "offer_load", offer_load)
-        object.__setattr__(self, "direction", 1 + 1j * s_kva.imag / active)
+        object.__setattr__(self, "direction", self.network.kva_per_kw[offer_load])
 
     @cached_property
     def flow(self) -> LinearFlow:
         """Linear AC model, see the class."""
         return linear_flow(self.network)
+
+    @property
+    def planes(self) -> Planes:
+        """The norm, where a form exists only with planes."""
+        if not isinstance(self.norm, Planes):
+            raise ValueError("this form of the current limit needs planes, not the exact circle")
+        return self.norm
 
     @cached_property
     def volume_kw(self) -> np.ndarray:
@@ -115,13 +128,61 @@ class Market:
     @cached_property
     def uncertain(self) -> tuple[np.ndarray, np.ndarray]:
         """Response of voltages (p.u.) and currents (A) to each xi, Z D and Y Z D of (45), (46)."""
-        return self.flow.response(self.box.load, self.box.half_width_kva)
+        return self.flow.response(self.uncertainty.load, self.uncertainty.delta_kva)
+
+    @cached_property
+    def remains_per_kw(self) -> np.ndarray:
+        """Change of each r_k per net kW upward of each offer, shape (n, offers): 0 or -1/p_k."""
+        same = self.uncertainty.load[:, None] == self.offer_load[None, :]
+        if self.band == "baseline" or not same.any():
+            return np.zeros(same.shape)
+        p_kw = self.network.s_load_kva.real[self.uncertainty.load]
+        return np.where(same, -1 / np.where(p_kw == 0, 1.0, p_kw)[:, None], 0.0)
+
+    def remains(self, net_kw: np.ndarray) -> np.ndarray:
+        """Share r_k of each uncertain load's deviation that remains, shape (n,)."""
+        return 1 + self.remains_per_kw @ net_kw
+
+    def loads_kva(self, xi: np.ndarray, net_kw: np.ndarray) -> np.ndarray:
+        """Consumption of every load for each xi under an activation.
+
+        Parameters
+        ----------
+        xi : numpy.ndarray of float, shape (cases, n)
+        net_kw : numpy.ndarray of float, shape (offers,)
+            Upward less downward activation.
+
+        Returns
+        -------
+        numpy.ndarray of complex, shape (cases, loads)
+        """
+        s_kva = self.uncertainty.loads_kva(xi * self.remains(net_kw))
+        s_kva[:, self.offer_load] -= self.direction * net_kw
+        return s_kva
 
     def activated_kva(self, up_kw: np.ndarray, down_kw: np.ndarray) -> np.ndarray:
         """Change of every load's consumption by an activation, kVA, shape (loads,)."""
         change = np.zeros(len(self.network.loads), dtype=complex)
         change[self.offer_load] = -self.direction * (up_kw - down_kw)
         return change
+
+    def _remainder_faults(self, offers: pd.DataFrame) -> list[Fault]:
+        if self.band == "baseline":
+            return []
+        if self.band != "remainder":
+            found = repr(self.band)
+            return [Fault("market", "", "band", found, '"baseline" or "remainder"')]
+        at = self.network.load_positions(offers["load"])
+        p_kw = self.network.s_load_kva.real[at]
+        faults = []
+        for way, sign in (("up", 1), ("down", -1)):
+            beyond = offers[f"{way}_max_kw"] > np.maximum(sign * p_kw, 0) * (1 + 1e-9)
+            beyond &= np.isin(at, self.uncertainty.load) & (np.sign(p_kw) != -sign)
+            for row in offers.index[beyond]:
+                expected = f"at most the load's own {p_kw[row]:g} kW, since the band is on the rest"
+                found = f"{offers[f'{way}_max_kw'][row]:g}"
+                faults.append(fault_at(offers, "offers", row, f"{way}_max_kw", found, expected))
+        return faults
 
 
 def read_offers(path: str | Path) -> pd.DataFrame:
@@ -158,19 +219,3 @@ def _price_faults(offers: pd.DataFrame) -> list[Fault]:
                 fault_at(offers, "offers", row, str(price.name), "an empty cell", expected)
             )
     return faults
-
-
-def _power_factor_faults(offers: pd.DataFrame, network: Network) -> list[Fault]:
-    s_kva = network.s_load_kva[network.load_positions(offers["load"])]
-    expected = "a load with active power, whose power factor its flexibility follows"
-    return [
-        fault_at(
-            offers,
-            "offers",
-            row,
-            "load",
-            f"{offers.loc[row, 'load']!r} with p_kw = 0 and q_kvar = {s_kva[row].imag:g}",
-            expected,
-        )
-        for row in np.flatnonzero((s_kva.real == 0) & (s_kva.imag != 0)).tolist()
-    ]

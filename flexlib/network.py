@@ -116,6 +116,8 @@ class Network:
         Positions of the buses of branch ends and loads.
     s_load_kva : numpy.ndarray of complex, shape (loads,)
         Complex power consumed.
+    kva_per_kw : numpy.ndarray of complex, shape (loads,)
+        Complex power that one kW at each load's power factor brings, ``1 + j q/p``.
     is_radial : bool
         Whether the network is a tree.
 
@@ -160,6 +162,12 @@ class Network:
     def s_load_kva(self) -> np.ndarray:
         """Complex power consumed by each load, kVA."""
         return (self.loads["p_kw"] + 1j * self.loads["q_kvar"]).to_numpy(dtype=complex)
+
+    @property
+    def kva_per_kw(self) -> np.ndarray:
+        """Complex power that one kW at each load's power factor brings, ``1 + j q/p``."""
+        s_kva = self.s_load_kva
+        return np.asarray(1 + 1j * s_kva.imag / np.where(s_kva.real == 0, 1.0, s_kva.real))
 
     @property
     def is_radial(self) -> bool:

@@ -1,4 +1,4 @@
-"""Linear stand-ins for the Euclidean norm: planes for currents, lambda-beta for voltages.
+"""The Euclidean norm and its linear stand-ins: planes for currents, lambda-beta for voltages.
 
 De Simone (2025), section 2.8, after Giraldo et al. (2021).
 """
@@ -6,13 +6,14 @@ De Simone (2025), section 2.8, after Giraldo et al. (2021).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Planes:
-    """Half-planes whose common part is a regular polygon inscribed in a circle.
+    """Half-planes whose common part is a regular polygon in or around a circle.
 
     A current i lies in the polygon of a circle of radius I when ``Re(conj(a_n) i) <= I apothem``
     for every outward unit normal a_n.
@@ -21,43 +22,70 @@ class Planes:
     ----------
     count : int
         Number of half-planes N, at least 3.
+    inscribed : bool
+        Whether the polygon has its corners on the circle (as in the source: safe), or its sides
+        (circumscribed: lets ``1 / cos(pi / N)`` of the limit pass).
+    turned : {"source", "corner", "side"}
+        Where the polygon points. "source": corners at the angles 2 pi n / N. "corner", "side": a
+        corner, or the middle of a side, in the direction of the phasor that is limited.
 
     Attributes
     ----------
-    normals : numpy.ndarray of complex, shape (count,)
-        Outward unit normals; the corners lie at the angles 2 pi n / N, as in the source.
     apothem : float
-        Distance of the sides from the centre of the unit circle, cos(pi / N).
+        Distance of the sides from the centre of the unit circle: cos(pi / N), or 1.
+    error : float
+        Largest distance between polygon and unit circle.
     """
 
     count: int = 32
+    inscribed: bool = True
+    turned: Literal["source", "corner", "side"] = "source"
 
     def __post_init__(self) -> None:
         if self.count < 3:
             raise ValueError(f"a polygon needs at least 3 planes, not {self.count}")
-
-    @property
-    def normals(self) -> np.ndarray:
-        """Outward unit normals, see the class."""
-        return np.exp(1j * np.pi * (2 * np.arange(self.count) + 1) / self.count)
+        if self.turned not in ("source", "corner", "side"):
+            raise ValueError(f'turned is "source", "corner" or "side", not {self.turned!r}')
 
     @property
     def apothem(self) -> float:
         """Distance of the sides from the centre of the unit circle."""
-        return float(np.cos(np.pi / self.count))
+        return float(np.cos(np.pi / self.count)) if self.inscribed else 1.0
 
-    def project(self, z: np.ndarray) -> np.ndarray:
-        """Component of each complex number along each normal.
+    @property
+    def error(self) -> float:
+        """Largest distance between polygon and unit circle."""
+        outside = 1 / np.cos(np.pi / self.count) - 1
+        return 1 - self.apothem if self.inscribed else float(outside)
+
+    def normals(self, phasor: np.ndarray) -> np.ndarray:
+        """Outward unit normals of the polygon of each phasor.
 
         Parameters
         ----------
-        z : numpy.ndarray of complex, shape (...,)
+        phasor : numpy.ndarray of complex, shape (...,)
+            What is limited, at the baseline; only its angle is read, and only if `turned`.
 
         Returns
         -------
-        numpy.ndarray of float, shape (..., count)
+        numpy.ndarray of complex, shape (..., count)
         """
-        return np.real(np.asarray(z)[..., None] * self.normals.conj())
+        middle = np.exp(1j * np.pi * (2 * np.arange(self.count) + 1) / self.count)
+        if self.turned == "source":
+            return np.broadcast_to(middle, (*np.shape(phasor), self.count))
+        towards = np.exp(1j * np.angle(phasor))[..., None]
+        half_side = 1.0 if self.turned == "corner" else np.exp(-1j * np.pi / self.count)
+        return np.asarray(towards * middle * half_side)
+
+
+@dataclass(frozen=True)
+class Circle:
+    """The exact limit ``|i| <= I``: a second-order cone."""
+
+
+def along(normals: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Component of complex numbers along normals, ``Re(conj(a) z)``, shapes broadcast."""
+    return np.real(np.conj(normals) * z)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,17 @@ which. The form to use is `flexlib.robust.clear`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from flexlib.linear_ac import LinearFlow
 from flexlib.market import Market
-from flexlib.robust import Clearing, clearing
-from flexlib.robust_arrays import linear_program
+from flexlib.planes import along
+from flexlib.robust import Clearing
+from flexlib.robust_arrays import Optimum, linear_program
+from flexlib.robust_limits import every_limit
+from flexlib.robust_rows import every_plane, voltage_rows
 from flexlib.solver import solve
 
 
@@ -67,7 +72,7 @@ def uncertain_with_previous_bus_voltage(market: Market) -> tuple[np.ndarray, np.
     """
     v_pu = market.flow.v_fixed_pu
     shifted = LinearFlow(market.network, np.concatenate([v_pu[:1], v_pu[:-1]]))
-    return shifted.response(market.box.load, market.box.half_width_kva)
+    return shifted.response(market.uncertainty.load, market.uncertainty.delta_kva)
 
 
 def clear_with_deviation(market: Market, deviation_a: np.ndarray) -> Clearing:
@@ -83,4 +88,10 @@ def clear_with_deviation(market: Market, deviation_a: np.ndarray) -> Clearing:
     Clearing
         Its certificate judges it by the box and may not hold.
     """
-    return clearing(market, solve(linear_program(market, market.planes.project(deviation_a))))
+    limits = every_limit(market)
+    planes = every_plane(market, limits)
+    added_a = along(planes.normal, deviation_a[limits.at[planes.limit]])
+    planes = replace(planes, margin=added_a, room=planes.room + planes.margin - added_a)
+    rows = planes.and_more(voltage_rows(market, limits))
+    program = linear_program(market, limits, rows)
+    return Clearing(market, Optimum(solve(program), program, limits, rows))

@@ -13,18 +13,19 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, diags_array, hstack, sparray
 
-from flexlib.certificate import Certificate, Check
+from flexlib.certificate import Certificate, Check, largest
 from flexlib.errors import Infeasible, VoltageAngleError
 from flexlib.market import Market
 from flexlib.robust_ac import AcWorstCase, ac_checks, ac_worst_case
-from flexlib.robust_arrays import linear_program, rows_in_words
+from flexlib.robust_arrays import Optimum, linear_program, robust_optimum
 from flexlib.robust_certificate import (
     State,
     branch_currents,
     model_checks,
     state_of_activation,
 )
-from flexlib.robust_limits import lambda_beta, voltage_limits
+from flexlib.robust_limits import CURRENT, limits_that_can_bind
+from flexlib.robust_rows import first_rows
 from flexlib.solver import LinearProgram, Solution, solve, without_redundant_rows
 
 _MOST_ROUNDS = 20  # of raising offers until they suffice
@@ -38,15 +39,23 @@ class Clearing:
     ----------
     market : Market
         What was cleared.
-    solution : Solution
+    optimum : Optimum
         Proven optimum of the programme.
-    state : State
-        All variables of the model at the baseline of the box.
     """
 
     market: Market
-    solution: Solution
-    state: State
+    optimum: Optimum
+
+    @property
+    def solution(self) -> Solution:
+        """Solution of the programme."""
+        return self.optimum.solution
+
+    @cached_property
+    def state(self) -> State:
+        """All variables of the model at the baseline of the uncertainty."""
+        up_kw, down_kw = self.solution.x[: 2 * len(self.market.offers)].reshape(2, -1)
+        return state_of_activation(self.market, up_kw, down_kw)
 
     @property
     def cost_eur_per_h(self) -> float:
@@ -75,25 +84,39 @@ class Clearing:
 
     @cached_property
     def ac(self) -> AcWorstCase:
-        """AC power flow at the corners of the box."""
+        """AC power flow at the corners of the set."""
         return ac_worst_case(self.market, self.state.up_kw, self.state.down_kw)
 
-    @cached_property
-    def certificate(self) -> Certificate:
-        """Equations, limits over the box, optimality gap and AC worst case, recomputed."""
+    @property
+    def offer_checks(self) -> tuple[Check, ...]:
+        """Whether the activation stays within the offers."""
+        activated_kw = np.array([self.state.up_kw, self.state.down_kw])
+        beyond = np.maximum(-activated_kw, activated_kw - self.market.volume_kw)
+        return (Check("activation within the offers", largest(beyond), 1e-6, "kW"),)
+
+    @property
+    def optimality_checks(self) -> tuple[Check, ...]:
+        """Cost recomputed, and the gap to its lower bound."""
         s = self.solution
         gap = abs(s.objective - s.bound) / max(1.0, abs(s.objective))
-        checks = model_checks(self.market, self.state, lambda_beta(self.market).error)
         cost = abs(self.activation["cost_eur_per_h"].sum() - s.objective)
-        optimality = (
+        return (
             Check("cost (75) of the activation", cost, 1e-6, "EUR/h"),
             Check("gap between cost and its lower bound", gap, 1e-6, "relative"),
         )
-        return Certificate((*checks, *optimality, *ac_checks(self.ac)))
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """Equations, limits over the set, optimality gap and AC worst case, recomputed."""
+        norm = self.optimum.limits.voltage_norm
+        checks = model_checks(self.market, self.state, norm.error)
+        return Certificate(
+            (*self.offer_checks, *checks, *self.optimality_checks, *ac_checks(self.ac))
+        )
 
 
 def clear(market: Market) -> Clearing:
-    """Find the least costly activation that is safe for every load in the box.
+    """Find the least costly activation that is safe for every load in the set.
 
     Parameters
     ----------
@@ -111,31 +134,13 @@ def clear(market: Market) -> Clearing:
     VoltageAngleError
         If the offers reach voltage angles above 45 degrees.
     """
-    program = linear_program(market)
+    limits = limits_that_can_bind(market)
     try:
-        return clearing(market, solve(without_redundant_rows(program)))
+        return Clearing(market, robust_optimum(market, limits))
     except Infeasible as error:
-        words = rows_in_words(market, voltage_limits(market))
-        limits = list(dict.fromkeys(words[row] for row in error.conflict))
-        message = f"no activation of the offers is safe; in conflict: {', '.join(limits)}. "
-        raise Infeasible(message + _shortfall(market), limits) from error
-
-
-def clearing(market: Market, solution: Solution) -> Clearing:
-    """Put a solution of the array route into a result.
-
-    Parameters
-    ----------
-    market : Market
-    solution : Solution
-        Of `flexlib.robust_arrays.linear_program`.
-
-    Returns
-    -------
-    Clearing
-    """
-    up_kw, down_kw = solution.x[: 2 * len(market.offers)].reshape(2, -1)
-    return Clearing(market, solution, state_of_activation(market, up_kw, down_kw))
+        conflict = list(dict.fromkeys(row.partition(";")[0] for row in error.conflict))
+        message = f"no activation of the offers is safe; in conflict: {', '.join(conflict)}. "
+        raise Infeasible(message + _shortfall(market), conflict) from error
 
 
 def _shortfall(market: Market) -> str:
@@ -143,7 +148,7 @@ def _shortfall(market: Market) -> str:
     more_kw, wider, at_least = np.zeros_like(market.volume_kw), market, "at least "
     for _ in range(_MOST_ROUNDS):  # a larger offer widens the angle band of the voltage norm
         try:
-            added_kw = _least_addition_kw(linear_program(wider), len(market.offers))
+            added_kw = _least_addition_kw(_first_program(wider), len(market.offers))
         except (Infeasible, VoltageAngleError):
             return _unmet(market)
         more_kw = more_kw + added_kw
@@ -165,6 +170,11 @@ def _shortfall(market: Market) -> str:
     )
 
 
+def _first_program(market: Market) -> LinearProgram:
+    limits = limits_that_can_bind(market)
+    return linear_program(market, limits, first_rows(market, limits))
+
+
 def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray:
     """Least total volume that makes the programme feasible, shape (2, offers)."""
     count = 2 * offers
@@ -182,7 +192,7 @@ def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray:
 
 def _unmet(market: Market) -> str:
     """Least violations of the limits when everything offered may be used."""
-    program = without_redundant_rows(linear_program(market))
+    program = without_redundant_rows(_first_program(market))
     rows = len(program.row_names)
     missing = np.where(np.isfinite(program.row_lower), 1.0, -1.0)
     relaxed = replace(
@@ -195,12 +205,12 @@ def _unmet(market: Market) -> str:
         integer=np.concatenate([program.integer, np.zeros(rows, dtype=bool)]),
     )
     violation = solve(relaxed).x[len(program.c) :]
-    words = rows_in_words(market, voltage_limits(market))
     worst: dict[str, str] = {}
     for row in np.argsort(-violation, kind="stable"):
         if violation[row] > 1e-6:
-            unit = "A" if program.row_names[row].startswith("eq_83") else "V"
-            worst.setdefault(words[program.row_names[row]], f"by {violation[row]:.3f} {unit}")
+            limit = program.row_names[row].partition(";")[0]
+            unit = "A" if limit.startswith(CURRENT) else "V"
+            worst.setdefault(limit, f"by {violation[row]:.3f} {unit}")
     listed = ", ".join(f"{limit} {amount}" for limit, amount in worst.items())
     return f"No volume of these offers is enough; least violations with them: {listed}."
 

@@ -1,4 +1,4 @@
-"""AC worst case of a robust activation: power flow at the corners of the box.
+"""AC worst case of a robust activation: power flow at the corners of the uncertainty set.
 
 Evidence and not a bound: between corners, where nothing is computed, AC could be worse.
 """
@@ -12,15 +12,24 @@ import numpy as np
 from flexlib.certificate import Check, largest
 from flexlib.market import Market
 from flexlib.powerflow import PowerFlow, power_flow
+from flexlib.robust_limits import (
+    CURRENT,
+    Limits,
+    limits_that_can_bind,
+    relinearised,
+    worst_deviations,
+)
 
-_MAX_CORNERS = 2**14  # above this the corners are searched, not enumerated
 _TOLERANCE_A = 1e-3
 _TOLERANCE_PU = 1e-6
+_SPARE = 0.05  # limits that come as close as this in the linear model are climbed
+_MOST_VOLTAGES = 2_000_000  # bus voltages that are held at once
+_MOST_STEPS = 20  # of an ascent
 
 
 @dataclass(frozen=True)
 class AcWorstCase:
-    """Worst AC power flow over the box under an activation.
+    """Worst AC power flow over the set under an activation.
 
     Attributes
     ----------
@@ -29,13 +38,13 @@ class AcWorstCase:
     i_worst_a : numpy.ndarray, shape (ends,)
         Largest current magnitude found at each branch end.
     xi_current, xi_voltage : numpy.ndarray, shape (n,)
-        Corners at which the violations were found.
+        Points at which the violations were found.
     mismatch_kva : float
         Largest power residual of all power flows.
     cases : int
         Number of power flows.
     enumerated : bool
-        Whether all corners were visited; else corners were searched by ascent.
+        Whether all corners were visited; else each limit was climbed.
     """
 
     i_excess_a: float
@@ -51,7 +60,10 @@ class AcWorstCase:
 def ac_worst_case(
     market: Market, up_kw: np.ndarray, down_kw: np.ndarray, seed: int = 0
 ) -> AcWorstCase:
-    """AC power flow at the corners of the box: all of up to 2^14, else a seeded local ascent.
+    """AC power flow at the corners of the set: all of up to 2^14, else an ascent for each limit.
+
+    The ascent linearises each limit around the AC voltages at its worst point, goes to the worst
+    point of that, and repeats.
 
     Parameters
     ----------
@@ -59,54 +71,58 @@ def ac_worst_case(
     up_kw, down_kw : numpy.ndarray, shape (offers,)
         Activation.
     seed : int
-        Seed of the corners from which the ascent starts.
+        Seed of the random directions in which corners are visited as well.
 
     Returns
     -------
     AcWorstCase
     """
-    search = _AcSearch(market, market.activated_kva(up_kw, down_kw))
-    count = len(market.box.load)
-    enumerated = 2**count <= _MAX_CORNERS
-    if enumerated:
-        for chunk in np.array_split(market.box.vertices(), max(1, 2**count // 1024)):
-            search.visit(chunk)
+    search = _AcSearch(market, up_kw - down_kw)
+    corners = market.uncertainty.vertices()
+    if corners is not None:
+        search.visit(corners)
     else:
-        search.visit(_starting_corners(market, up_kw - down_kw, seed))
-        search.climb("current")
-        search.climb("voltage")
-    return search.result(enumerated)
+        n = len(market.uncertainty.load)
+        directions = np.random.default_rng(seed).standard_normal((64, n))
+        search.visit(np.concatenate([np.zeros((1, n)), market.uncertainty.worst(directions)]))
+        search.climb(limits_that_can_bind(market, _SPARE))
+    return search.result(corners is not None)
 
 
 class _AcSearch:
     """Keeps the worst of all power flows visited."""
 
-    def __init__(self, market: Market, activated_kva: np.ndarray) -> None:
-        self.market, self.activated_kva = market, activated_kva
+    def __init__(self, market: Market, net_kw: np.ndarray) -> None:
+        self.market, self.net_kw = market, net_kw
         self.best = {"current": -np.inf, "voltage": -np.inf}
-        self.xi = {key: np.zeros(len(market.box.load)) for key in self.best}
+        self.xi = {key: np.zeros(len(market.uncertainty.load)) for key in self.best}
         self.i_worst_a = np.zeros(len(market.flow.admittance.ends))
         self.mismatch_kva, self.cases = 0.0, 0
 
-    def visit(self, xi: np.ndarray) -> None:
-        """Solve the power flow at every row of xi and remember the worst."""
-        flow = power_flow(self.market.network, self.market.box.loads_kva(xi) + self.activated_kva)
-        for key, excess in (("current", self._current(flow)), ("voltage", self._voltage(flow))):
-            worst = int(np.argmax(excess))
-            if excess[worst] > self.best[key]:
-                self.best[key], self.xi[key] = float(excess[worst]), xi[worst]
-        self.i_worst_a = np.maximum(self.i_worst_a, np.abs(flow.i_a).max(axis=0))
-        self.mismatch_kva = max(self.mismatch_kva, flow.mismatch_kva)
+    def visit(self, xi: np.ndarray) -> np.ndarray:
+        """Solve the power flow at every row of xi, remember the worst, return the voltages."""
+        parts = max(1, len(xi) * len(self.market.network.buses) // _MOST_VOLTAGES)
+        voltages = []
+        for some in np.array_split(xi, parts):
+            flow = power_flow(self.market.network, self.market.loads_kva(some, self.net_kw))
+            for key, excess in (("current", self._current(flow)), ("voltage", self._voltage(flow))):
+                worst = int(np.argmax(excess))
+                if excess[worst] > self.best[key]:
+                    self.best[key], self.xi[key] = float(excess[worst]), some[worst]
+            self.i_worst_a = np.maximum(self.i_worst_a, np.abs(flow.i_a).max(axis=0))
+            self.mismatch_kva = max(self.mismatch_kva, flow.mismatch_kva)
+            voltages.append(flow.v_pu)
         self.cases += len(xi)
+        return np.concatenate(voltages)
 
-    def climb(self, key: str) -> None:
-        """Flip one load at a time from the worst corner until nothing gets worse."""
-        before = -np.inf
-        while self.best[key] > before:
-            before, corner = self.best[key], self.xi[key]
-            flips = np.where(np.eye(len(corner), dtype=bool), -corner, corner)
-            for chunk in np.array_split(flips, max(1, len(flips) // 512)):
-                self.visit(chunk)
+    def climb(self, limits: Limits) -> None:
+        """Go to the worst point of every limit, as long as the worst of all gets worse."""
+        for _ in range(_MOST_STEPS if len(limits.kind) else 0):
+            before = dict(self.best)
+            v_pu = self.visit(worst_deviations(self.market, limits, self.net_kw))
+            if all(self.best[key] <= before[key] + 1e-9 for key in before):
+                break
+            limits = relinearised(self.market, limits, v_pu)
 
     def result(self, enumerated: bool) -> AcWorstCase:
         """Everything found."""
@@ -127,20 +143,6 @@ class _AcSearch:
         return np.asarray(np.maximum(over, under)[:, free].max(axis=1))
 
 
-def _starting_corners(market: Market, net_kw: np.ndarray, seed: int) -> np.ndarray:
-    """Worst corners of the linear model for the most loaded ends and buses, and random ones."""
-    ends = market.flow.admittance.ends
-    i_a = market.flow.i0_a + market.upward[1] @ net_kw
-    turned = market.uncertain[1] * np.exp(-1j * np.angle(i_a))[:, None]
-    reach_a = np.abs(i_a) + np.abs(turned.real).sum(axis=1) - ends["i_max_a"].to_numpy()
-    worst_ends = np.argsort(-reach_a)[:32]
-    drop = np.real(market.uncertain[0] * np.exp(-1j * np.angle(market.flow.v0_pu))[:, None])
-    widest = np.argsort(-np.abs(drop).sum(axis=1))[:32]
-    guesses = np.concatenate([turned.real[worst_ends], drop[widest], -drop[widest]])
-    random = market.box.sample(64, seed)
-    return np.where(np.concatenate([guesses, random]) < 0, -1.0, 1.0)
-
-
 def ac_checks(worst: AcWorstCase) -> list[Check]:
     """Checks of an AC worst case.
 
@@ -152,21 +154,38 @@ def ac_checks(worst: AcWorstCase) -> list[Check]:
     -------
     list of Check
     """
-    how = "all corners" if worst.enumerated else "corners by ascent"
+    how = "all corners" if worst.enumerated else "by ascent"
+    current, voltage = (largest(np.array(x)) for x in (worst.i_excess_a, worst.v_excess_pu))
     return [
-        Check(
-            f"AC current limit, {how}",
-            largest(np.array(worst.i_excess_a)),
-            _TOLERANCE_A,
-            "A",
-            "evidence",
-        ),
-        Check(
-            f"AC voltage limit, {how}",
-            largest(np.array(worst.v_excess_pu)),
-            _TOLERANCE_PU,
-            "p.u.",
-            "evidence",
-        ),
+        Check(f"AC current limit, {how}", current, _TOLERANCE_A, "A", "evidence"),
+        Check(f"AC voltage limit, {how}", voltage, _TOLERANCE_PU, "p.u.", "evidence"),
         Check("AC power balance of every bus", worst.mismatch_kva, 1e-3, "kVA"),
     ]
+
+
+def ac_at_worst(
+    market: Market, limits: Limits, net_kw: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """AC voltages and the AC value of each quantity at its own worst deviation.
+
+    Parameters
+    ----------
+    market : Market
+    limits : Limits
+    net_kw : numpy.ndarray, shape (offers,)
+
+    Returns
+    -------
+    v_pu : numpy.ndarray of complex, shape (m, buses)
+    value : numpy.ndarray of complex, shape (m,)
+        Ampere, or volt turned back by the angle at no load.
+    """
+    xi = worst_deviations(market, limits, net_kw)
+    flow = power_flow(market.network, market.loads_kva(xi, net_kw))
+    row, current = np.arange(len(xi)), limits.kind == CURRENT
+    turn_v = market.flow.admittance.turn_back * 1000 * market.network.buses["v_nom_kv"].to_numpy()
+    value = np.empty(len(xi), dtype=complex)
+    value[current] = flow.i_a[row[current], limits.at[current]]
+    at = limits.at[~current]
+    value[~current] = flow.v_pu[row[~current], at] * turn_v[at]
+    return flow.v_pu, value

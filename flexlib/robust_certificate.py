@@ -1,7 +1,7 @@
 """Certificate of a robust activation: everything recomputed from the data, in volts and amperes.
 
 Nothing here uses the programme that was solved. The equations are evaluated branch by branch and
-the box is walked corner by corner. `flexlib.robust_ac` has the last word.
+the image of the set is bounded by its supporting lines. `flexlib.robust_ac` has the last word.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import pyomo.environ as pyo
 from flexlib.admittance import S_BASE_KVA
 from flexlib.certificate import Check, largest
 from flexlib.market import Market
+from flexlib.planes import Planes, along
+from flexlib.robust_rows import farthest
+
+_TOLERANCE_A = 1e-9
 
 
 @dataclass(frozen=True)
 class State:
-    """Values of all variables of the market's model at the baseline of the box.
+    """Values of all variables of the market's model at the baseline of the set.
 
     Attributes
     ----------
@@ -98,7 +102,7 @@ def state_of_model(model: pyo.ConcreteModel) -> State:
 
 
 def branch_currents(market: Market, state: State) -> pd.DataFrame:
-    """Branch-end currents of a state: at the baseline, worst over the box, limit.
+    """Branch-end currents of a state: at the baseline, worst over the set, limit.
 
     Parameters
     ----------
@@ -109,10 +113,13 @@ def branch_currents(market: Market, state: State) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns branch, end, bus, i_a, i_worst_a (largest magnitude in the linear model, at a
-        corner of the box) and i_max_a; one row a branch end.
+        corner of the set) and i_max_a; one row a branch end.
     """
-    reach = zip(state.i_end_a, market.uncertain[1], strict=True)
-    worst_a = [np.abs(i_a + market.box.image(di_a)).max(initial=abs(i_a)) for i_a, di_a in reach]
+    columns = market.uncertain[1] * market.remains(state.up_kw - state.down_kw)
+    worst_a = [
+        farthest(market.uncertainty, i_a, di_a, _TOLERANCE_A)[1]
+        for i_a, di_a in zip(state.i_end_a, columns, strict=True)
+    ]
     ends = market.flow.admittance.ends
     return ends[["branch", "end", "bus"]].assign(
         i_a=np.abs(state.i_end_a), i_worst_a=worst_a, i_max_a=ends["i_max_a"]
@@ -167,7 +174,7 @@ def _branch_currents_a(market: Market, v_pu: np.ndarray) -> np.ndarray:
 
 
 def model_checks(market: Market, state: State, voltage_error: float) -> list[Check]:
-    """Checks of a state against the linear model and its limits, exact over the box.
+    """Checks of a state against the linear model and its limits, exact over the set.
 
     Parameters
     ----------
@@ -181,49 +188,72 @@ def model_checks(market: Market, state: State, voltage_error: float) -> list[Che
     -------
     list of Check
     """
-    ends = market.flow.admittance.ends
-    activated_kw = np.array([state.up_kw, state.down_kw])
-    beyond = np.maximum(-activated_kw, activated_kw - market.volume_kw)
-    rated = np.flatnonzero(np.isfinite(ends["i_max_a"]))
-    i_max_a = ends["i_max_a"].to_numpy()
-    plane, circle = np.zeros(len(rated)), np.zeros(len(rated))
-    for k, e in enumerate(rated):
-        corners = state.i_end_a[e] + market.box.image(market.uncertain[1][e])
-        plane[k] = market.planes.project(corners).max() - i_max_a[e] * market.planes.apothem
-        circle[k] = np.abs(corners).max() - i_max_a[e]
+    plane, circle = _current_violations(market, state)
+    tolerance_a = 1e-6
+    if isinstance(market.norm, Planes) and not market.norm.inscribed:
+        i_max_a = market.flow.admittance.ends["i_max_a"]
+        tolerance_a += market.norm.error * i_max_a[np.isfinite(i_max_a)].max()
     low, high = _voltage_violations(market, state)
     return [
         *(
             Check(f"equation ({number})", value, 1e-6, "kVA" if number == "59" else "A")
             for number, value in residuals(market, state).items()
         ),
-        Check("activation within the offers", largest(beyond), 1e-6, "kW"),
-        Check("planes (83), all corners of the box", largest(plane), 1e-6, "A"),
-        Check("current magnitude, all corners of the box", largest(circle), 1e-6, "A"),
-        Check("lower voltage limit over the box", low, 1e-6 + voltage_error, "p.u."),
-        Check("upper voltage limit over the box", high, 1e-6 + voltage_error, "p.u."),
+        *(Check("planes (83) over the set", value, 1e-6, "A") for value in plane),
+        Check("current magnitude over the set", circle, tolerance_a, "A"),
+        Check("lower voltage limit over the set", low, 1e-6 + voltage_error, "p.u."),
+        Check("upper voltage limit over the set", high, 1e-6 + voltage_error, "p.u."),
     ]
 
 
-def _voltage_violations(market: Market, state: State) -> tuple[float, float]:
-    """Largest violations of voltage limits over the box in the linear model.
+def _current_violations(market: Market, state: State) -> tuple[list[float], float]:
+    """Largest violations of planes, if the norm has any, and of the circle over the set."""
+    i_max_a = market.flow.admittance.ends["i_max_a"].to_numpy()
+    columns = market.uncertain[1] * market.remains(state.up_kw - state.down_kw)
+    apothem = market.norm.apothem if isinstance(market.norm, Planes) else 1.0
+    plane, circle = [-np.inf], [-np.inf]
+    for end in np.flatnonzero(np.isfinite(i_max_a)):
+        i_a, di_a = state.i_end_a[end], columns[end]
+        if abs(i_a) + np.abs(di_a) @ market.uncertainty.reach <= apothem * i_max_a[end]:
+            continue
+        most_a = farthest(market.uncertainty, i_a, di_a, _TOLERANCE_A)[1]
+        circle.append(most_a - i_max_a[end])
+        if isinstance(market.norm, Planes):
+            normals = market.norm.normals(market.flow.i0_a[end])
+            most = along(normals, i_a) + market.uncertainty.support(along(normals[:, None], di_a))
+            plane.append(float(most.max()) - i_max_a[end] * apothem)
+    has_planes = isinstance(market.norm, Planes)
+    return [largest(np.array(plane))] if has_planes else [], largest(np.array(circle))
 
-    The magnitude is convex, so its largest value is at a corner of the zonotope; its least value
-    is the zonotope's distance from zero, taken over the corners' edges (zero lies outside, since
-    no voltage angle exceeds 45 degrees).
+
+def _voltage_violations(market: Market, state: State) -> tuple[float, float]:
+    """Largest violations of voltage limits over the set in the linear model.
+
+    The magnitude is convex, so its largest value is bounded by the supporting lines; its least
+    value is at least the distance of the supporting line across the direction of the nearest
+    boundary point from zero.
     """
     buses, free = market.network.buses, market.flow.admittance.free
-    least, most = np.zeros(len(free)), np.zeros(len(free))
-    for k, bus in enumerate(free):
-        corners = state.v_pu[bus] + market.box.image(market.uncertain[0][bus])
-        least[k], most[k] = _distance_from_zero(corners), np.abs(corners).max()
-    low = largest(buses["v_min_pu"].to_numpy()[free] - least)
-    return low, largest(most - buses["v_max_pu"].to_numpy()[free])
+    columns = market.uncertain[0] * market.remains(state.up_kw - state.down_kw)
+    reach = np.abs(columns) @ market.uncertainty.reach
+    v_min, v_max = buses["v_min_pu"].to_numpy(), buses["v_max_pu"].to_numpy()
+    low, high = [-np.inf], [-np.inf]
+    for bus in free:
+        v_pu, dv_pu = state.v_pu[bus], columns[bus]
+        if abs(v_pu) + reach[bus] > v_max[bus]:
+            high.append(farthest(market.uncertainty, v_pu, dv_pu, 1e-9)[1] - v_max[bus])
+        if abs(v_pu) - reach[bus] < v_min[bus]:
+            nearest = _nearest_to_zero(v_pu + market.uncertainty.image(dv_pu))
+            towards = nearest / abs(nearest)
+            drop = market.uncertainty.support(-along(towards, dv_pu))
+            low.append(v_min[bus] - float(along(towards, v_pu) - drop))
+    return largest(np.array(low)), largest(np.array(high))
 
 
-def _distance_from_zero(corners: np.ndarray) -> float:
-    """Distance of a polygon's boundary from zero, edge by edge."""
+def _nearest_to_zero(corners: np.ndarray) -> complex:
+    """Point of a polygon's boundary nearest to zero, edge by edge."""
     step = np.roll(corners, -1) - corners
     length = np.where(np.abs(step) == 0, 1.0, np.abs(step))
-    along = np.clip(np.real(-corners * np.conj(step)) / length**2, 0, 1)
-    return float(np.abs(corners + along * step).min())
+    share = np.clip(np.real(-corners * np.conj(step)) / length**2, 0, 1)
+    points = corners + share * step
+    return complex(points[np.abs(points).argmin()])

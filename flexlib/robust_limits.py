@@ -1,8 +1,8 @@
-"""What robustness adds to the limits of the market: margins over the box, exact.
+"""What is limited: currents and voltages as linear functions of activation and deviation.
 
-De Simone (2025), (65), (66), (82) and (83), in the corrected form: each plane, and each row of the
-voltage norm, is a linear function of the uncertain loads, whose largest value over the box is
-known in closed form.
+Every limited quantity is a complex number ``z = base + per_kw net + per_xi (r xi)``, De Simone
+(2025), (44) to (46) and (63). Only quantities that can reach their limit for some activation and
+some deviation are kept, and only for them the functions are computed.
 """
 
 from __future__ import annotations
@@ -10,64 +10,73 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_array, diags_array, vstack
 
+from flexlib.admittance import S_BASE_KVA
 from flexlib.errors import VoltageAngleError
 from flexlib.market import Market
-from flexlib.planes import LambdaBeta
+from flexlib.planes import LambdaBeta, Planes, along
 
-
-def current_margins_a(market: Market) -> np.ndarray:
-    """Largest current that the box adds along each plane, exact: the margin of :eq:`robust-83`.
-
-    Parameters
-    ----------
-    market : Market
-
-    Returns
-    -------
-    numpy.ndarray, shape (ends, planes)
-        ``max over xi of Re(conj(a_n) Y Z D xi)``, ampere.
-    """
-    _, di_a = market.uncertain
-    along = market.planes.project(di_a)  # ends, loads, planes
-    return market.box.support(np.swapaxes(along, 1, 2))
+CURRENT, UPPER, LOWER = "current", "upper voltage", "lower voltage"
+_CHUNK = 256  # loads whose responses are held at once
+_TURNS = 8  # of the direction in which a worst value is sought
 
 
 @dataclass(frozen=True)
-class VoltageLimit:
-    """One linear row of the robust voltage limits :eq:`robust-82`.
+class Limits:
+    """Limited quantities, one entry each; currents in ampere, voltages in volt.
 
-    The row bounds ``Re(w v)`` of one bus, which is ``alpha re + s beta im`` of its voltage
-    turned back by its no-load angle.
+    Voltages are line to line and turned back by their angle at no load.
 
     Attributes
     ----------
-    bus : int
-        Position of the bus.
-    w : complex
-        Weight of the voltage.
-    margin_pu : float
-        Largest change of ``Re(w v)`` over the box, in either direction.
-    limit_pu : float
-        Voltage limit.
-    sign : int
-        1 for an upper limit, -1 for a lower one.
-    big_m_pu : float
-        0 for a row that always holds. Of several rows for one lower limit only one needs to
-        hold; each then carries the largest amount by which it can be missed for any activation
-        that is offered (derived by interval arithmetic from the offers).
+    kind : numpy.ndarray of str, shape (m,)
+        "current", "upper voltage" or "lower voltage".
+    at : numpy.ndarray of int, shape (m,)
+        Branch end in ``Admittance.ends``, or bus.
+    limit : numpy.ndarray, shape (m,)
+        Limit of the magnitude.
+    base : numpy.ndarray of complex, shape (m,)
+        Value at the baseline.
+    per_kw : numpy.ndarray of complex, shape (m, offers)
+        Change per net kW upward.
+    per_xi : numpy.ndarray of complex, shape (m, n)
+        Change per unit of xi.
+    voltage_norm : LambdaBeta
+        Norm for all voltages that can be reached.
+    facing : numpy.ndarray of complex, shape (m,), optional
+        Unit phasors of the worst values, if these are known: they then stand for the norm of
+        voltages.
     """
 
-    bus: int
-    w: complex
-    margin_pu: float
-    limit_pu: float
-    sign: int
-    big_m_pu: float
+    kind: np.ndarray
+    at: np.ndarray
+    limit: np.ndarray
+    base: np.ndarray
+    per_kw: np.ndarray
+    per_xi: np.ndarray
+    voltage_norm: LambdaBeta
+    facing: np.ndarray | None = None
+
+    def values(self, market: Market, xi: np.ndarray, net_kw: np.ndarray) -> np.ndarray:
+        """Value of each quantity at its row of xi, shape (m, n), under an activation."""
+        moved = self.per_xi * (market.remains(net_kw) * xi)
+        return np.asarray(self.base + self.per_kw @ net_kw + moved.sum(axis=1))
 
 
-def lambda_beta(market: Market) -> LambdaBeta:
-    """Coefficients of :eq:`robust-74`, for a band that holds every reachable voltage angle.
+@dataclass(frozen=True)
+class Reach:
+    """Discs that hold every reachable current (A) and voltage (V), and the voltage norm."""
+
+    i_centre_a: np.ndarray
+    i_radius_a: np.ndarray
+    v_centre_v: np.ndarray
+    v_radius_v: np.ndarray
+    voltage_norm: LambdaBeta
+
+
+def every_limit(market: Market) -> Limits:
+    """All limited quantities of a market, whether they can bind or not.
 
     Parameters
     ----------
@@ -75,23 +84,138 @@ def lambda_beta(market: Market) -> LambdaBeta:
 
     Returns
     -------
-    LambdaBeta
-        Made for the largest angle against no load that any bus can have in the linear model, for
-        any activation that is offered and any load in the box.
+    Limits
 
     Raises
     ------
     VoltageAngleError
-        If that angle exceeds 45 degrees.
+        If the offers reach voltage angles above 45 degrees.
     """
-    turn = market.flow.admittance.turn_back
-    v0 = turn * market.flow.v0_pu
-    changes = [
-        turn[:, None] * market.uncertain[0],
-        turn[:, None] * market.upward[0] * market.volume_kw.max(axis=0),
-    ]
-    reach_re = sum(np.abs(change.real).sum(axis=1) for change in changes)
-    reach_im = sum(np.abs(change.imag).sum(axis=1) for change in changes)
+    i_max_a = market.flow.admittance.ends["i_max_a"].to_numpy()
+    free = market.flow.admittance.free
+    parts = (np.flatnonzero(np.isfinite(i_max_a)), free, free)
+    return _limits(market, parts, reach(market).voltage_norm)
+
+
+def limits_that_can_bind(market: Market, spare: float = 1e-6) -> Limits:
+    """Limited quantities that can reach their limit, by a bound that no case exceeds.
+
+    A quantity stays within the disc around its value at half of what is offered, whose radius
+    sums the magnitudes of everything that can move it. Where the whole disc is within the limit,
+    no activation and no deviation breaks it.
+
+    Parameters
+    ----------
+    market : Market
+    spare : float
+        Share of its limit by which a quantity must stay below to be left out.
+
+    Returns
+    -------
+    Limits
+
+    Raises
+    ------
+    VoltageAngleError
+        If the offers reach voltage angles above 45 degrees.
+    """
+    disc = reach(market)
+    admittance, buses = market.flow.admittance, market.network.buses
+    i_max_a = admittance.ends["i_max_a"].to_numpy()
+    apothem = market.norm.apothem if isinstance(market.norm, Planes) else 1.0
+    error = disc.voltage_norm.error
+    v_nom_v = 1000 * buses["v_nom_kv"].to_numpy()
+    high = (np.abs(disc.v_centre_v) + disc.v_radius_v) * (1 + error)
+    low = (np.abs(disc.v_centre_v) - disc.v_radius_v) * (1 - error)
+    current = np.abs(disc.i_centre_a) + disc.i_radius_a > i_max_a * apothem * (1 - spare)
+    upper = high > buses["v_max_pu"].to_numpy() * v_nom_v * (1 - spare)
+    lower = low < buses["v_min_pu"].to_numpy() * v_nom_v * (1 + spare)
+    free = admittance.free
+    parts = (np.flatnonzero(current), free[upper[free]], free[lower[free]])
+    return _limits(market, parts, disc.voltage_norm)
+
+
+def relinearised(
+    market: Market, limits: Limits, v_fixed_pu: np.ndarray, facing: np.ndarray | None = None
+) -> Limits:
+    """The same quantities, each linear around voltages of its own.
+
+    Parameters
+    ----------
+    market : Market
+    limits : Limits
+    v_fixed_pu : numpy.ndarray of complex, shape (m, buses)
+        The voltages that divide the powers, a row for each quantity.
+    facing : numpy.ndarray of complex, shape (m,), optional
+        See `Limits`.
+
+    Returns
+    -------
+    Limits
+    """
+    base, per_kw, per_xi = _functions(market, limits.kind, limits.at, v_fixed_pu)
+    return replace(limits, base=base, per_kw=per_kw, per_xi=per_xi, facing=facing)
+
+
+def in_words(market: Market, kind: str, at: int) -> str:
+    """Name of a limit, for messages."""
+    if kind == CURRENT:
+        end = market.flow.admittance.ends.iloc[at]
+        return f"current limit of branch {end['branch']} at its {end['end']} end"
+    return f"{kind} limit of bus {market.network.buses['bus'][at]}"
+
+
+def reach(market: Market) -> Reach:
+    """Discs that hold everything reachable, summed over loads a few at a time.
+
+    Parameters
+    ----------
+    market : Market
+
+    Returns
+    -------
+    Reach
+
+    Raises
+    ------
+    VoltageAngleError
+        If a voltage angle can exceed 45 degrees.
+    """
+    flow, admittance = market.flow, market.flow.admittance
+    up_kw, down_kw = market.volume_kw
+    steps = market.uncertainty.reach * market.remains(_farthest_net_kw(market))
+    load = np.concatenate([market.offer_load, market.uncertainty.load])
+    ds_kva = np.concatenate([-market.direction, market.uncertainty.delta_kva])
+    middle = np.concatenate([(up_kw - down_kw) / 2, np.zeros(len(steps))])
+    radius = np.concatenate([(up_kw + down_kw) / 2, steps])
+    farthest = np.concatenate([np.maximum(up_kw, down_kw), steps])
+    v_centre, i_centre_a = flow.v0_pu.copy(), flow.i0_a.copy()
+    v_radius, re, im = np.zeros((3, len(v_centre)))
+    i_radius_a = np.zeros(len(i_centre_a))
+    for start in range(0, len(load), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        dv_pu, di_a = flow.response(load[part], ds_kva[part])
+        v_centre += dv_pu @ middle[part]
+        i_centre_a += di_a @ middle[part]
+        v_radius += np.abs(dv_pu) @ radius[part]
+        i_radius_a += np.abs(di_a) @ radius[part]
+        turned = admittance.turn_back[:, None] * dv_pu
+        re += np.abs(turned.real) @ farthest[part]
+        im += np.abs(turned.imag) @ farthest[part]
+    v_nom_v = 1000 * market.network.buses["v_nom_kv"].to_numpy()
+    norm = _voltage_norm(market, re, im)
+    return Reach(i_centre_a, i_radius_a, v_centre * v_nom_v, v_radius * v_nom_v, norm)
+
+
+def _farthest_net_kw(market: Market) -> np.ndarray:
+    """Activation at which each r_k is largest."""
+    up_kw, down_kw = market.volume_kw
+    return np.where(market.remains_per_kw.sum(axis=0) < 0, -down_kw, up_kw)
+
+
+def _voltage_norm(market: Market, reach_re: np.ndarray, reach_im: np.ndarray) -> LambdaBeta:
+    """Coefficients of :eq:`robust-74` for a band that holds every reachable voltage angle."""
+    v0 = market.flow.admittance.turn_back * market.flow.v0_pu
     angle_rad = np.arctan2(np.abs(v0.imag) + reach_im, v0.real - reach_re)
     worst = int(angle_rad.argmax())
     if angle_rad[worst] > np.pi / 4:
@@ -103,83 +227,69 @@ def lambda_beta(market: Market) -> LambdaBeta:
     return LambdaBeta(float(angle_rad[worst]))
 
 
-def voltage_limits(market: Market) -> list[VoltageLimit]:
-    """All rows of the robust voltage limits :eq:`robust-82`, exact over the box.
+def _limits(market: Market, parts: tuple[np.ndarray, ...], norm: LambdaBeta) -> Limits:
+    kinds = (CURRENT, UPPER, LOWER)
+    kind = np.repeat(kinds, [len(part) for part in parts])
+    at = np.concatenate(parts)
+    buses = market.network.buses
+    v_nom_v = 1000 * buses["v_nom_kv"].to_numpy()
+    bounds = (
+        market.flow.admittance.ends["i_max_a"].to_numpy(),
+        buses["v_max_pu"].to_numpy() * v_nom_v,
+        buses["v_min_pu"].to_numpy() * v_nom_v,
+    )
+    limit = np.concatenate([bound[part] for bound, part in zip(bounds, parts, strict=True)])
+    v_fixed_pu = market.flow.v_fixed_pu[None, :]
+    return Limits(kind, at, limit, *_functions(market, kind, at, v_fixed_pu), norm)
 
-    Upper: ``alpha re + s beta im`` must stay below the limit for s = 1 and s = -1. Lower: it
-    must stay above for some s in [-1, 1], the same for all loads in the box; only s = 1, s = -1
-    and the s at which one load's term changes sign can be best. Rows that another row makes
-    superfluous for every activation are left out.
+
+def _functions(
+    market: Market, kind: np.ndarray, at: np.ndarray, v_fixed_pu: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Base, per_kw and per_xi of quantities, each around its row of voltages."""
+    network, admittance = market.network, market.flow.admittance
+    current, bus = kind == CURRENT, at[kind != CURRENT]
+    i_base_a = admittance.ends["i_base_a"].to_numpy()[at[current]]
+    turn_v = admittance.turn_back[bus] * 1000 * network.buses["v_nom_kv"].to_numpy()[bus]
+    entries = (turn_v, (np.arange(len(bus)), bus))
+    weights = vstack(
+        [
+            diags_array(i_base_a) @ admittance.y_end[at[current]],
+            csr_array(entries, shape=(len(bus), len(network.buses))),
+        ]
+    ).tocsr()
+    per_bus = admittance.adjoint_response(weights)
+
+    def per_load(load: np.ndarray, ds_kva: np.ndarray) -> np.ndarray:
+        where = network.load_bus[load]
+        return -per_bus[:, where] * np.conj(ds_kva / S_BASE_KVA / v_fixed_pu[:, where])
+
+    loads = per_load(np.arange(len(network.loads)), network.s_load_kva).sum(axis=1)
+    base = weights @ admittance.v_no_load_pu + loads
+    per_kw = per_load(market.offer_load, -market.direction)
+    per_xi = per_load(market.uncertainty.load, market.uncertainty.delta_kva)
+    return base, per_kw, per_xi
+
+
+def worst_deviations(market: Market, limits: Limits, net_kw: np.ndarray) -> np.ndarray:
+    """Deviation at which each quantity is worst in its linear model, shape (m, n).
 
     Parameters
     ----------
     market : Market
+    limits : Limits
+    net_kw : numpy.ndarray, shape (offers,)
 
     Returns
     -------
-    list of VoltageLimit
+    numpy.ndarray
+        Along the direction that the worst value itself has.
     """
-    norm = lambda_beta(market)
-    rows = []
-    for bus in market.flow.admittance.free.tolist():
-        rows += [_row(market, norm, bus, s, 1) for s in (1.0, -1.0)]
-        lower = [_row(market, norm, bus, s, -1) for s in _slopes(market, norm, bus)]
-        rows += _one_of(market, lower)
-    return rows
-
-
-def _row(market: Market, norm: LambdaBeta, bus: int, s: float, sign: int) -> VoltageLimit:
-    w = complex(norm.alpha, -s * norm.beta) * market.flow.admittance.turn_back[bus]
-    margin_pu = float(market.box.support(np.real(w * market.uncertain[0][bus])))
-    limit_pu = market.network.buses["v_max_pu" if sign > 0 else "v_min_pu"].array[bus]
-    return VoltageLimit(bus, w, margin_pu, float(limit_pu), sign, 0.0)
-
-
-def _slopes(market: Market, norm: LambdaBeta, bus: int) -> list[float]:
-    """Values of s at which the lower limit's margin has a corner."""
-    uncertain = market.flow.admittance.turn_back[bus] * market.uncertain[0][bus]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        corners = -norm.alpha * uncertain.real / (norm.beta * uncertain.imag)
-    return [1.0, -1.0, *sorted(set(corners[np.abs(corners) < 1].tolist()))]
-
-
-def _one_of(market: Market, rows: list[VoltageLimit]) -> list[VoltageLimit]:
-    """Drop rows that another row dominates; several that remain become alternatives."""
-    kept: list[VoltageLimit] = []
-    for candidate in rows:
-        if any(_never_better(market, candidate, other) for other in kept):
-            continue
-        kept = [other for other in kept if not _never_better(market, other, candidate)]
-        kept.append(candidate)
-    if len(kept) == 1:
-        return kept
-    missed = [max(0.0, -_slack_range(market, row)[0]) for row in kept]
-    if min(missed) == 0.0:  # one of them holds for every activation
-        return [kept[missed.index(0.0)]]
-    return [replace(row, big_m_pu=m) for row, m in zip(kept, missed, strict=True)]
-
-
-def _never_better(market: Market, row: VoltageLimit, other: VoltageLimit) -> bool:
-    low, _ = _slack_range(market, other, minus=row)
-    return low >= 0.0
-
-
-def _slack_range(
-    market: Market, row: VoltageLimit, minus: VoltageLimit | None = None
-) -> tuple[float, float]:
-    """Least and largest slack of a row (less another's) over all activations offered."""
-    base, per_kw = slack(market, row)
-    if minus is not None:
-        base_minus, per_kw_minus = slack(market, minus)
-        base, per_kw = base - base_minus, per_kw - per_kw_minus
-    up_kw, down_kw = market.volume_kw
-    at_up, at_down = per_kw * up_kw, -per_kw * down_kw
-    low = base + np.minimum(np.minimum(at_up, at_down), 0).sum()
-    high = base + np.maximum(np.maximum(at_up, at_down), 0).sum()
-    return float(low), float(high)
-
-
-def slack(market: Market, row: VoltageLimit) -> tuple[float, np.ndarray]:
-    """Slack of a row at the baseline, p.u., and per net kW upward."""
-    base = row.sign * (row.limit_pu - np.real(row.w * market.flow.v0_pu[row.bus])) - row.margin_pu
-    return float(base), -row.sign * np.real(row.w * market.upward[0][row.bus])
+    columns = limits.per_xi * market.remains(net_kw)
+    z = limits.base + limits.per_kw @ net_kw
+    side = np.where(limits.kind == LOWER, -1.0, 1.0)[:, None]
+    xi = np.zeros(columns.shape)
+    for _ in range(_TURNS):
+        towards = (z + (columns * xi).sum(axis=1))[:, None]
+        xi = market.uncertainty.worst(side * along(towards, columns))
+    return xi

@@ -11,7 +11,9 @@ import pyomo.environ as pyo
 
 from flexlib.admittance import S_BASE_KVA
 from flexlib.market import Market
-from flexlib.robust_limits import current_margins_a, voltage_limits
+from flexlib.robust_limits import every_limit
+from flexlib.robust_rows import Rows, every_plane, voltage_rows
+from flexlib.uncertainty import Box
 
 
 def printed_model(market: Market) -> pyo.ConcreteModel:
@@ -25,11 +27,22 @@ def printed_model(market: Market) -> pyo.ConcreteModel:
     -------
     pyomo.environ.ConcreteModel
         Constraints carry the number of their equation in their name.
+
+    Raises
+    ------
+    ValueError
+        For the exact circle, and for a band on what remains of a set that is not a box: neither
+        is a linear programme known beforehand.
     """
+    if market.band == "remainder" and not isinstance(market.uncertainty, Box):
+        raise ValueError("the printed model has the band on what remains for a box only")
     network, ends = market.network, market.flow.admittance.ends
     m = pyo.ConcreteModel(name=f"robust market on {network.name}")
-    m.market, m.margins_a, m.limits = market, current_margins_a(market), voltage_limits(market)
-    pods = set(market.offer_load.tolist()) | set(market.box.load.tolist())
+    limits = every_limit(market)
+    m.market = market
+    m.currents, m.voltages = every_plane(market, limits), voltage_rows(market, limits)
+    m.end, m.bus = limits.at[m.currents.limit].tolist(), limits.at[m.voltages.limit].tolist()
+    pods = set(market.offer_load.tolist()) | set(market.uncertainty.load.tolist())
     fixed = [k for k in range(len(network.loads)) if k not in pods]
     consumes = network.s_load_kva.real >= 0
 
@@ -40,10 +53,9 @@ def printed_model(market: Market) -> pyo.ConcreteModel:
     m.OFFERS = pyo.RangeSet(0, len(market.offers) - 1)
     m.BUSES = pyo.RangeSet(0, len(network.buses) - 1)
     m.ENDS = pyo.RangeSet(0, len(ends) - 1)
-    m.RATED = pyo.Set(initialize=np.flatnonzero(np.isfinite(ends["i_max_a"])).tolist())
-    m.PLANES = pyo.RangeSet(0, market.planes.count - 1)
-    m.LIMITS = pyo.RangeSet(0, len(m.limits) - 1)
-    m.CHOICES = pyo.Set(initialize=[r for r in m.LIMITS if m.limits[r].big_m_pu > 0])
+    m.PLANES = pyo.RangeSet(0, len(m.currents) - 1)
+    m.LIMITS = pyo.RangeSet(0, len(m.voltages) - 1)
+    m.CHOICES = pyo.Set(initialize=np.flatnonzero(m.voltages.big_m > 0).tolist())
     m.PARTS = pyo.Set(initialize=["re", "im"])
 
     m.f_up_kw = pyo.Var(m.OFFERS, bounds=lambda m, o: (0, market.offers["up_max_kw"][o]))
@@ -65,7 +77,7 @@ def printed_model(market: Market) -> pyo.ConcreteModel:
     m.eq_64 = pyo.Constraint(m.BUSES, m.PARTS, rule=eq_64_bus_balance)
     m.eq_82 = pyo.Constraint(m.LIMITS, rule=eq_82_voltage_limit)
     m.eq_82_one = pyo.Constraint(m.BUSES, rule=eq_82_one_row_holds)
-    m.eq_83 = pyo.Constraint(m.RATED, m.PLANES, rule=eq_83_current_limit)
+    m.eq_83 = pyo.Constraint(m.PLANES, rule=eq_83_current_limit)
     return m
 
 
@@ -120,24 +132,27 @@ def eq_64_bus_balance(m: pyo.ConcreteModel, b: int, part: str) -> pyo.Expression
 
 
 def eq_82_voltage_limit(m: pyo.ConcreteModel, r: int) -> pyo.Expression:
-    """Voltage magnitude for every load in the box, :eq:`robust-82`."""
-    row = m.limits[r]
-    inside = row.sign * (row.limit_pu - _times(row.w, m.v, row.bus, "re"))
-    missed = row.big_m_pu * (1 - m.holds[r]) if r in m.CHOICES else 0.0
-    return inside + missed >= row.margin_pu
+    """Voltage magnitude for every load in the set, :eq:`robust-82`, volt."""
+    rows, bus = m.voltages, m.bus[r]
+    v_nom_v = 1000 * m.market.network.buses["v_nom_kv"][bus]
+    turned = rows.normal[r].conj() * m.market.flow.admittance.turn_back[bus]
+    missed = rows.big_m[r] * (1 - m.holds[r]) if r in m.CHOICES else 0.0
+    value = _times(turned, m.v, bus, "re") * v_nom_v
+    return value + _margin(m, rows, r) <= rows.bound[r] + missed
 
 
 def eq_82_one_row_holds(m: pyo.ConcreteModel, b: int) -> pyo.Expression:
     """Of alternative rows for one lower limit, one holds, :eq:`robust-82`."""
-    rows = [r for r in m.CHOICES if m.limits[r].bus == b]
+    rows = [r for r in m.CHOICES if m.bus[r] == b]
     return sum(m.holds[r] for r in rows) >= 1 if rows else pyo.Constraint.Skip
 
 
-def eq_83_current_limit(m: pyo.ConcreteModel, e: int, n: int) -> pyo.Expression:
-    """Current along one plane for every load in the box, :eq:`robust-83`."""
-    market, end = m.market, m.market.flow.admittance.ends.loc[e]
-    along = _times(market.planes.normals[n].conj(), m.i_end, e, "re") * end["i_base_a"]
-    return along + m.margins_a[e, n] <= end["i_max_a"] * market.planes.apothem
+def eq_83_current_limit(m: pyo.ConcreteModel, r: int) -> pyo.Expression:
+    """Current along one plane for every load in the set, :eq:`robust-83`, ampere."""
+    rows, end = m.currents, m.end[r]
+    i_base_a = m.market.flow.admittance.ends["i_base_a"][end]
+    along_a = _times(rows.normal[r].conj(), m.i_end, end, "re") * i_base_a
+    return along_a + _margin(m, rows, r) <= rows.bound[r]
 
 
 def _part(z: complex, part: str) -> float:
@@ -150,6 +165,13 @@ def _times(y: complex, z: pyo.Var, index: int, part: str) -> pyo.Expression:
     if part == "re":
         return y_re * z[index, "re"] - y_im * z[index, "im"]
     return y_re * z[index, "im"] + y_im * z[index, "re"]
+
+
+def _margin(m: pyo.ConcreteModel, rows: Rows, r: int) -> pyo.Expression:
+    """Largest value that the set adds along a row; linear where the band is on what remains."""
+    per_kw = rows.margin_per_kw[r]
+    changed = (per_kw[o] * (m.f_up_kw[o] - m.f_down_kw[o]) for o in np.flatnonzero(per_kw).tolist())
+    return rows.margin[r] + sum(changed)
 
 
 def _power(m: pyo.ConcreteModel, k: int, part: str) -> pyo.Expression:

@@ -223,7 +223,7 @@ def random_market(
     share = rng.uniform(0.2, 0.7, len(offers))
     ways = rng.random(len(offers)) < 0.7
     hidden_kw = share * np.where(ways, offers["up_max_kw"], -offers["down_max_kw"])
-    return replace(market, network=_limited(market, hidden_kw, rng), box=market.box)
+    return replace(market, network=_limited(market, hidden_kw, rng), uncertainty=market.uncertainty)
 
 
 def _limited(market: Market, hidden_kw: np.ndarray, rng: np.random.Generator) -> Network:
@@ -350,7 +350,7 @@ def affine(market: Market, dense: Dense) -> Affine:
     for load in market.offers["load"]:
         p, q = loads.loc[load, ["p_kw", "q_kvar"]]
         per_kw.append(change(load, -(1 + 1j * (q / p if p else 0))))
-    for load, pct in market.box.bands[["load", "band_pct"]].itertuples(index=False):
+    for load, pct in market.uncertainty.bands[["load", "band_pct"]].itertuples(index=False):
         per_xi.append(change(load, pct / 100 * complex(*loads.loc[load, ["p_kw", "q_kvar"]])))
     v = dense.linear(s_kva, v_ac), np.array(per_kw).T, np.array(per_xi).T
     return Affine(
@@ -366,11 +366,11 @@ class Worst:
         self.market = market
         self.dense = Dense(market.network)
         self.free, self.affine = self.dense.free, affine(market, self.dense)
-        bits = np.arange(2 ** len(market.box.bands))
+        bits = np.arange(2 ** len(market.uncertainty.bands))
         self.xi = np.array(
-            [np.where(bits >> k & 1, -1.0, 1.0) for k in range(len(market.box.bands))]
+            [np.where(bits >> k & 1, -1.0, 1.0) for k in range(len(market.uncertainty.bands))]
         )
-        n, t = np.arange(1, market.planes.count + 1), 2 * np.pi / market.planes.count
+        n, t = np.arange(1, market.norm.count + 1), 2 * np.pi / market.norm.count
         # The source's own coefficients: (A x + B y) / C <= I.
         self.A = np.sin((n - 1) * t) - np.sin(n * t)
         self.B = np.cos(n * t) - np.cos((n - 1) * t)
@@ -385,14 +385,14 @@ class Worst:
 
     def margins(self) -> np.ndarray:
         """What the vertices add at most along each plane, shape (ends, planes)."""
-        return np.array([self.planes(row @ self.xi).max(axis=0) for row in self.affine.i[2]])
+        return np.array([self.norm(row @ self.xi).max(axis=0) for row in self.affine.i[2]])
 
     def plane_a(self, net_kw: np.ndarray) -> np.ndarray:
         """Largest plane value of each end over all vertices."""
         i = self.affine.i[0] + self.affine.i[1] @ net_kw
         return np.array(
             [
-                self.planes(z + row @ self.xi).max()
+                self.norm(z + row @ self.xi).max()
                 for z, row in zip(i, self.affine.i[2], strict=True)
             ]
         )
@@ -428,9 +428,9 @@ class Worst:
         market, rows, room = self.market, [], []
         ends = market.network.branches[["i_max_from_a", "i_max_to_a"]].to_numpy().T.ravel()
         for e in np.flatnonzero(np.isfinite(ends)):
-            vertex = self.planes(self.affine.i[2][e] @ self.xi)
-            rows.append(self.planes(self.affine.i[1][e]).T)
-            room.append(ends[e] - self.planes(self.affine.i[0][e]) - vertex.max(axis=0))
+            vertex = self.norm(self.affine.i[2][e] @ self.xi)
+            rows.append(self.norm(self.affine.i[1][e]).T)
+            room.append(ends[e] - self.norm(self.affine.i[0][e]) - vertex.max(axis=0))
         buses = market.network.buses
         for bus in self.free:
             base, per_kw, per_xi = (part[bus] for part in self.v)

@@ -63,7 +63,7 @@ def test_record_and_code_have_the_same_cases() -> None:
     pytest.importorskip("pandapower")
     built = {name: build() for name, build in cases.CASES.items()}
     expected = {
-        (name, case.what, peer, len(case.market.network.buses), len(case.market.box.load))
+        (name, case.what, peer, len(case.market.network.buses), len(case.market.uncertainty.load))
         for name, case in built.items()
         for peer in case.peers
     }
@@ -112,7 +112,7 @@ def test_generated_feeder_is_drawn_by_its_seed_and_limits_bind(buses: int) -> No
     one, other = feeders.generated(buses, seed=1), feeders.generated(buses, seed=1)
     pd.testing.assert_frame_equal(one.network.branches, other.network.branches)
     assert one.network.is_radial
-    assert len(one.box.load) == (buses - 1) // 3
+    assert len(one.uncertainty.load) == (buses - 1) // 3
     result = clear(one)
     assert result.cost_eur_per_h > 0
     binding = np.abs(result.solution.row_dual) > 1e-9

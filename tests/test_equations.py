@@ -90,7 +90,7 @@ def test_cost_is_the_printed_sum():
 
 def test_current_limit_holds_at_every_corner_and_binds():
     m, state = market(3), corrected_clearing(3).state
-    i_a = state.i_end_a[1] + m.box.vertices() @ m.uncertain[1][1]
+    i_a = state.i_end_a[1] + m.uncertainty.vertices() @ m.uncertain[1][1]
     theta = 2 * np.pi / 32
     n = np.arange(1, 33)  # the source's own coefficients, below (69)
     a = np.sin(theta * n - theta) - np.sin(n * theta)
@@ -107,11 +107,11 @@ def test_voltage_limit_binds_where_it_is_tight():
     v_worst = np.abs(base.flow.v0_pu + base.uncertain[0].sum(axis=1)).min()
     buses = base.network.buses.assign(v_min_pu=v_worst + 2e-4)
     network = Network(buses, base.network.branches.assign(i_max_from_a=np.nan), base.network.loads)
-    m = Market(network, base.offers, Box(network, base.box.bands))
+    m = Market(network, base.offers, Box(network, base.uncertainty.bands))
     model = robust_model.printed_model(m)
     solve(model)
     state = state_of_model(model)
-    v_pu = state.v_pu[:, None] + m.uncertain[0] @ m.box.vertices().T
+    v_pu = state.v_pu[:, None] + m.uncertain[0] @ m.uncertainty.vertices().T
     no_load = m.flow.admittance.v_no_load_pu
     v_pu = v_pu * (np.abs(no_load) / no_load)[:, None]
     norm = lambda_beta(m)

@@ -70,7 +70,7 @@ def offers(**up_max_kw):
 
 def worst_corner_a(m, i_end_a, end):
     """Largest current magnitude at one branch end over all corners, in the linear model."""
-    return np.abs(i_end_a[end] + m.box.vertices() @ m.uncertain[1][end]).max()
+    return np.abs(i_end_a[end] + m.uncertainty.vertices() @ m.uncertain[1][end]).max()
 
 
 def test_every_erratum_has_a_test_here():
@@ -85,7 +85,7 @@ def test_every_erratum_has_a_test_here():
 def test_no_single_deviation_is_the_maximum():
     net = chain([("a", 2, 300, 200), ("b", 3, 200, -150), ("pv", 3, -400, 0)])
     m = Market(net, offers(a=10), box(net, a=30, b=30, pv=30))
-    along = m.planes.project(m.box.vertices() @ m.uncertain[1][0])  # corners, planes
+    along = m.norm.project(m.uncertainty.vertices() @ m.uncertain[1][0])  # corners, planes
     worst = along.argmax(axis=0)
     assert len(set(worst)) > 1
     np.testing.assert_allclose(along.max(axis=0), current_margins_a(m)[0], rtol=1e-12)
@@ -126,7 +126,7 @@ def test_printed_lower_voltage_check_raises_the_voltage():
     delta_v_min = np.abs(-dv_pu).sum(axis=1)  # as printed below (54)
     printed = np.abs(m.flow.v0_pu + delta_v_min)
     assert (printed[1:] > np.abs(m.flow.v0_pu)[1:]).all()
-    v_pu = m.flow.v0_pu[:, None] + dv_pu @ m.box.vertices().T
+    v_pu = m.flow.v0_pu[:, None] + dv_pu @ m.uncertainty.vertices().T
     lowest = np.abs(v_pu).min(axis=1)
     limit = 0.996
     assert printed[-1] > limit > lowest[-1]
@@ -146,12 +146,12 @@ def test_deviation_needs_the_conjugate():
     net = chain([("a", 2, 300, 200), ("b", 3, 200, 100)])
     m = Market(net, offers(a=10), box(net, a=10, b=10))
     step = 1e-4
-    cases = m.box.loads_kva(np.vstack([step * np.eye(2), -step * np.eye(2)]))
+    cases = m.uncertainty.loads_kva(np.vstack([step * np.eye(2), -step * np.eye(2)]))
     i_a = power_flow(net, cases).i_a
     ac = (i_a[:2] - i_a[2:]).T / (2 * step)
     right = m.uncertain[1]
-    bus = net.load_bus[m.box.load]
-    d_printed = -m.box.half_width_kva / m.flow.v_fixed_pu[bus]  # (42) without the conjugate
+    bus = net.load_bus[m.uncertainty.load]
+    d_printed = -m.uncertainty.delta_kva / m.flow.v_fixed_pu[bus]  # (42) without the conjugate
     injected = np.zeros((3, 2), dtype=complex)
     injected[bus, [0, 1]] = d_printed / 1000
     dv = m.flow.admittance.voltage_response(injected)
@@ -194,10 +194,10 @@ def test_published_deviation_uses_previous_bus_voltage():
 def test_independent_draws_do_not_reach_the_published_ac_values():
     m = market(3)
     published = pd.read_csv(data_path("published/de-simone-table-2-7.csv")).set_index("branch")
-    i_a = power_flow(m.network, m.box.loads_kva(m.box.sample(20_000, seed=1))).i_a[:, HEAD]
+    i_a = power_flow(m.network, m.uncertainty.loads_kva(m.uncertainty.sample(20_000, seed=1))).i_a[:, HEAD]
     reached = (i_a - m.flow.i0_a[HEAD]).real.max()
-    together = np.repeat(np.linspace(-1, 1, 2001)[:, None], len(m.box.load), axis=1)
-    i_a = power_flow(m.network, m.box.loads_kva(together)).i_a[:, HEAD]
+    together = np.repeat(np.linspace(-1, 1, 2001)[:, None], len(m.uncertainty.load), axis=1)
+    i_a = power_flow(m.network, m.uncertainty.loads_kva(together)).i_a[:, HEAD]
     reached_together = (i_a - m.flow.i0_a[HEAD]).real.max()
     assert reached < 18.5 < published.loc["2-3", "dI_re_acpf_A"] < reached_together
 
@@ -216,7 +216,7 @@ def test_currents_on_both_sides_of_bus_2_are_equal():
     column = published["dI_im_acpf_A"]
     assert column["2-1"] != -column["2-3"]
     m = market(3)
-    i_a = power_flow(m.network, m.box.loads_kva(m.box.vertices())).i_a
+    i_a = power_flow(m.network, m.uncertainty.loads_kva(m.uncertainty.vertices())).i_a
     to_1_2 = len(m.network.branches)  # the to end of branch 1-2
     np.testing.assert_allclose(i_a[:, to_1_2], -i_a[:, HEAD], atol=1e-9)
 
@@ -252,7 +252,7 @@ def test_more_planes_break_the_limit_in_ac():
     m = market(3)
     printed = clear(m)
     assert printed.ac.i_excess_a < 0
-    many = clear(Market(m.network, m.offers, m.box, Planes(1024)))
+    many = clear(Market(m.network, m.offers, m.uncertainty, Planes(1024)))
     assert many.ac.i_excess_a > 0.01
     with pytest.raises(Exception, match="AC current limit"):
         many.certificate.assert_ok()
@@ -278,15 +278,15 @@ def test_band_stays_on_the_baseline():
     cleared = corrected_clearing(3)
     assert cleared.state.up_kw[1] == pytest.approx(150)  # POD4 is curtailed to zero
     k = list(m.network.loads["load"]).index("POD4")
-    loads_kva = m.box.loads_kva(m.box.vertices()) + m.activated_kva(
+    loads_kva = m.uncertainty.loads_kva(m.uncertainty.vertices()) + m.activated_kva(
         cleared.state.up_kw, cleared.state.down_kw
     )
     assert np.ptp(loads_kva[:, k].real) == pytest.approx(2 * 0.10 * 150)
     # without the band of the curtailed POD less has to be activated
-    bands = m.box.bands.assign(
-        band_pct=m.box.bands["band_pct"].where(m.box.bands["load"] != "POD4", 0.0)
+    bands = m.uncertainty.bands.assign(
+        band_pct=m.uncertainty.bands["band_pct"].where(m.uncertainty.bands["load"] != "POD4", 0.0)
     )
-    less = clear(Market(m.network, m.offers, Box(m.network, bands), m.planes))
+    less = clear(Market(m.network, m.offers, Box(m.network, bands), m.norm))
     assert less.cost_eur_per_h < cleared.cost_eur_per_h - 0.5
 
 
@@ -295,6 +295,6 @@ def test_limit_at_both_ends_activates_more():
     branches = m.network.branches
     both = branches.assign(i_max_to_a=branches["i_max_from_a"])
     net = Network(m.network.buses, both, m.network.loads)
-    cleared = clear(Market(net, m.offers, Box(net, m.box.bands), m.planes))
+    cleared = clear(Market(net, m.offers, Box(net, m.uncertainty.bands), m.norm))
     more_kw = cleared.state.up_kw[1] - corrected_clearing(2).state.up_kw[1]
     assert 0.2 < more_kw < 0.6

@@ -127,7 +127,7 @@ def test_bands_are_read_as_written(tmp_path: Path) -> None:
     path.write_text("\ufeffload,band_pct\nsun,50\none,10\n", encoding="utf-8")
     box = read_bands(small_network(), path)
     assert box.load.tolist() == [2, 0]
-    np.testing.assert_allclose(box.half_width_kva, [-100, 60 + 20j])
+    np.testing.assert_allclose(box.delta_kva, [-100, 60 + 20j])
     with pytest.raises(DataError, match="no such file"):
         read_bands(small_network(), tmp_path / "nowhere.csv")
 
@@ -168,8 +168,8 @@ def test_responses_are_those_of_the_dense_model(market: Market) -> None:
 def test_the_published_feeder_is_taken_whole() -> None:
     market = market_12(5, 15)
     assert market.offer_load.tolist() == [1, 3, 6]
-    assert market.box.load.tolist() == list(range(7))
-    widths = market.box.half_width_kva.real / feeder_12().loads["p_kw"].to_numpy()
+    assert market.uncertainty.load.tolist() == list(range(7))
+    widths = market.uncertainty.delta_kva.real / feeder_12().loads["p_kw"].to_numpy()
     np.testing.assert_allclose(widths, [0.15, 0.05, 0.15, 0.05, 0.15, 0.15, 0.05])
 
 
@@ -184,7 +184,7 @@ def test_a_box_of_other_loads_is_refused() -> None:
     loads = market.network.loads.assign(p_kw=2 * market.network.loads["p_kw"])
     other = Network(market.network.buses, market.network.branches, loads)
     with pytest.raises(DataError, match="box: found a box of other loads"):
-        Market(market.network, market.offers, Box(other, market.box.bands))
+        Market(market.network, market.offers, Box(other, market.uncertainty.bands))
     # limits and impedances do not matter to the box
     same = Network(market.network.buses, market.network.branches, market.network.loads)
-    assert Market(market.network, market.offers, Box(same, market.box.bands)).box.network is same
+    assert Market(market.network, market.offers, Box(same, market.uncertainty.bands)).uncertainty.network is same

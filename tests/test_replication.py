@@ -21,13 +21,13 @@ def test_base_sign_raises_both_parts_of_the_base_current():
     assert i0_a[to_1_2].real < 0 < i0_a[to_1_2].imag
     for part in (np.real, np.imag):
         assert (part(deviation_a) * np.where(part(i0_a) < 0, -1, 1) >= 0).all()
-        spread = np.abs(part(m.box.vertices() @ m.uncertain[1].T)).max(axis=0)
+        spread = np.abs(part(m.uncertainty.vertices() @ m.uncertain[1].T)).max(axis=0)
         np.testing.assert_allclose(np.abs(part(deviation_a)), spread, rtol=1e-12, atol=1e-15)
 
 
 def test_unsigned_sum_is_the_corner_at_which_all_loads_are_large():
     m = market(3)
-    all_large = m.box.vertices()[0]
+    all_large = m.uncertainty.vertices()[0]
     assert (all_large == 1).all()
     np.testing.assert_allclose(deviation_unsigned_a(m), m.uncertain[1] @ all_large, rtol=1e-12)
 
@@ -35,14 +35,14 @@ def test_unsigned_sum_is_the_corner_at_which_all_loads_are_large():
 def test_previous_bus_voltage_is_that_of_the_bus_before():
     m = market(2)
     _, shifted = uncertain_with_previous_bus_voltage(m)
-    v_pu, bus = m.flow.v_fixed_pu, m.network.load_bus[m.box.load]
+    v_pu, bus = m.flow.v_fixed_pu, m.network.load_bus[m.uncertainty.load]
     ratio = np.conj(v_pu[bus] / v_pu[bus - 1])
     np.testing.assert_allclose(shifted, m.uncertain[1] * ratio, rtol=1e-9, atol=1e-13)
 
 
 def test_exact_margins_are_never_below_a_corner():
     m = market(3)
-    along = m.planes.project(deviation_unsigned_a(m))
+    along = m.norm.project(deviation_unsigned_a(m))
     assert (current_margins_a(m) >= along - 1e-12).all()
 
 

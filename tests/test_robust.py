@@ -54,10 +54,10 @@ def assert_three_routes_agree(market: Market) -> Clearing:
     assert (buses["v_min_pu"] - worst.norm_low_pu(ours_kw)[worst.free]).max() < 1e-9
     assert (worst.norm_high_pu(ours_kw)[worst.free] - buses["v_max_pu"]).max() < 1e-9
     # The library's own worst case along the planes is the enumerated one.
-    corners = [market.box.image(row) for row in market.uncertain[1]]
+    corners = [market.uncertainty.image(row) for row in market.uncertain[1]]
     for e in np.flatnonzero(np.isfinite(i_max_a)):
-        along = market.planes.project(arrays.state.i_end_a[e] + corners[e]).max()
-        assert along / market.planes.apothem == pytest.approx(plane_a[e], abs=1e-6)
+        along = market.norm.project(arrays.state.i_end_a[e] + corners[e]).max()
+        assert along / market.norm.apothem == pytest.approx(plane_a[e], abs=1e-6)
     failed = [c.name for c in arrays.certificate.checks if c.basis == "exact" and not c.ok]
     assert failed == []
     return arrays
@@ -293,7 +293,7 @@ def raised(market: Market, missing: dict[tuple[str, str], float], factor: float)
     for (load, way), kw in missing.items():
         column = {"upward": "up_max_kw", "downward": "down_max_kw"}[way]
         offers.loc[load, column] += kw * factor
-    return replace(market, offers=offers.reset_index(), box=market.box)
+    return replace(market, offers=offers.reset_index(), uncertainty=market.uncertainty)
 
 
 def assert_shortfall_is_right(market: Market) -> None:
@@ -342,7 +342,7 @@ def test_shortfall_where_a_lower_limit_has_alternatives() -> None:
     offers = wide.offers.assign(
         up_max_kw=0.5 * needed.up_kw, down_max_kw=np.maximum(0.5 * needed.down_kw, 10)
     )
-    market = replace(wide, offers=offers, box=wide.box)
+    market = replace(wide, offers=offers, uncertainty=wide.uncertainty)
     assert any(row.big_m_pu > 0 for row in printed_model(market).limits)
     with pytest.raises(Infeasible, match="lower voltage limit of bus B") as error:
         clear(market)
@@ -402,8 +402,8 @@ def test_a_load_without_power_offers_at_unit_power_factor() -> None:
 def test_a_box_of_zero_bands_is_the_deterministic_market() -> None:
     market = small_market(bands=bands(one=0, two=0, sun=0))
     result = assert_three_routes_agree(market)
-    along = market.planes.project(result.state.i_end_a[0]).max()
-    assert along == pytest.approx(75 * market.planes.apothem, abs=1e-6)
+    along = market.norm.project(result.state.i_end_a[0]).max()
+    assert along == pytest.approx(75 * market.norm.apothem, abs=1e-6)
     one_fewer = small_market(bands=bands(two=0))
     assert clear(one_fewer).cost_eur_per_h == pytest.approx(result.cost_eur_per_h, abs=1e-9)
 
@@ -435,7 +435,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
     again = Network(shuffled(network.buses), shuffled(network.branches), shuffled(network.loads))
     other = Market(
-        again, shuffled(market.offers), Box(again, shuffled(market.box.bands)), market.planes
+        again, shuffled(market.offers), Box(again, shuffled(market.uncertainty.bands)), market.norm
     )
     a, b = clear(market), clear(other)
     assert a.cost_eur_per_h > 0

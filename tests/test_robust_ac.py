@@ -64,7 +64,7 @@ def enumerated_by_hand(market: Market, net_kw: np.ndarray) -> tuple[float, float
     buses, free = market.network.buses, dense.free
     for xi in worst.xi.T:
         s_kva = market.network.s_load_kva + activated
-        s_kva[market.box.load] += xi * market.box.half_width_kva
+        s_kva[market.uncertainty.load] += xi * market.uncertainty.delta_kva
         v = dense.ac(s_kva)
         i_worst = np.maximum(i_worst, np.abs(dense.y_end @ v))
         v_pu = np.abs(v / dense.u)
@@ -80,7 +80,7 @@ def test_the_ac_worst_case_is_the_enumerated_one() -> None:
         found = ac_worst_case(market, net_kw, 0 * net_kw)
         i_excess_a, v_excess_pu, i_worst_a = enumerated_by_hand(market, net_kw)
         assert found.enumerated
-        assert found.cases == 2 ** len(market.box.load)
+        assert found.cases == 2 ** len(market.uncertainty.load)
         assert found.i_excess_a == pytest.approx(i_excess_a, abs=1e-6)
         assert found.v_excess_pu == pytest.approx(v_excess_pu, abs=1e-9)
         np.testing.assert_allclose(found.i_worst_a, i_worst_a, atol=1e-6)
@@ -120,10 +120,10 @@ def test_more_loads_than_can_be_enumerated() -> None:
     assert not found.enumerated
     assert set(np.unique(found.xi_current)) <= {-1.0, 1.0}
     at_it = ac_worst_case(
-        Market(market.network, market.offers, market.box), np.zeros(1), np.zeros(1), seed=99
+        Market(market.network, market.offers, market.uncertainty), np.zeros(1), np.zeros(1), seed=99
     )
     assert found.i_excess_a == pytest.approx(at_it.i_excess_a, abs=1e-3)
-    random = market.box.loads_kva(np.sign(market.box.sample(300, 5)))
+    random = market.uncertainty.loads_kva(np.sign(market.uncertainty.sample(300, 5)))
     i_a = np.abs(power_flow(market.network, random).i_a)
     i_max_a = market.flow.admittance.ends["i_max_a"].to_numpy()
     assert (i_a - i_max_a).max() <= found.i_excess_a + 1e-9
@@ -131,7 +131,7 @@ def test_more_loads_than_can_be_enumerated() -> None:
 
 def test_ac_over_the_limit_is_seen_though_the_linear_model_holds() -> None:
     # Many planes and an optimum: AC differs from the linear model after the activation.
-    result = clear(market_12(10, 30, planes=1024))
+    result = clear(market_12(10, 30, norm=1024))
     bad = {check.name for check in result.certificate.checks if not check.ok}
     assert bad == {AC_CURRENT}
     with pytest.raises(CertificateError, match=r"AC current limit, all corners: 0\.0\d+ A"):

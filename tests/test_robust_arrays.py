@@ -100,7 +100,7 @@ def test_the_dual_of_a_current_row_is_the_price_of_an_ampere() -> None:
     branches.loc[1, "i_max_from_a"] = 117 + step
     eased = market_12(10, 30, network=replace(market.network, branches=branches))
     slope = (solve(linear_program(eased)).objective - solution.objective) / step
-    assert slope == pytest.approx(total * market.planes.apothem, rel=1e-6)
+    assert slope == pytest.approx(total * market.norm.apothem, rel=1e-6)
     assert slope < -0.1
 
 

@@ -124,7 +124,7 @@ def test_no_activation_breaks_circle_and_ac_too(cleared: Clearing) -> None:
     bad = {check.name for check in none.certificate.checks if not check.ok}
     assert {PLANES, CIRCLE, AC_CURRENT} <= bad
     excess = Dense(none.market.network)
-    s_kva = none.market.network.s_load_kva + none.market.box.half_width_kva
+    s_kva = none.market.network.s_load_kva + none.market.uncertainty.delta_kva
     i_a = np.abs(excess.y_end @ excess.ac(s_kva))[1]
     assert none.ac.i_excess_a == pytest.approx(i_a - 117, abs=1e-3)
 
@@ -163,7 +163,7 @@ def test_the_lowest_voltage_can_lie_between_two_corners() -> None:
     assert np.abs(at_b).min() < corner - 1e-5
     for limit, expected in ((corner - 5e-6, True), (np.abs(at_b).min() - 2e-4, False)):
         buses = plain.network.buses.assign(v_min_pu=[0.5, 0.5, limit])
-        market = replace(plain, network=replace(plain.network, buses=buses), box=plain.box)
+        market = replace(plain, network=replace(plain.network, buses=buses), uncertainty=plain.uncertainty)
         checks = {check.name: check for check in model_checks(market, idle, 0.0)}
         assert checks[LOW].ok is not expected
 

@@ -19,7 +19,7 @@ from flexlib.robust_limits import current_margins_a, lambda_beta, slack, voltage
 @given(markets())
 def test_current_margins_are_those_of_the_worst_vertex(market: Market) -> None:
     worst = Worst(market)
-    expected = worst.margins() * market.planes.apothem
+    expected = worst.margins() * market.norm.apothem
     scale = 1 + np.abs(expected).max()
     np.testing.assert_allclose(current_margins_a(market), expected, atol=1e-7 * scale)
 

@@ -67,11 +67,11 @@ def test_every_equation_holds_at_the_dense_models_state(market: Market) -> None:
     i_max_a = market.network.branches[["i_max_from_a", "i_max_to_a"]].to_numpy().T.ravel()
     for e in np.flatnonzero(np.isfinite(i_max_a)):
         left = i_max_a[e] - worst.planes(i[e] + worst.affine.i[2][e] @ worst.xi).max(axis=0)
-        for n in range(market.planes.count):
+        for n in range(market.norm.count):
             row = model.eq_83[e, n]
-            slack_a = row.uslack() / market.planes.apothem
+            slack_a = row.uslack() / market.norm.apothem
             assert slack_a == pytest.approx(left[n], abs=1e-6)
-    assert len(model.eq_83) == np.isfinite(i_max_a).sum() * market.planes.count
+    assert len(model.eq_83) == np.isfinite(i_max_a).sum() * market.norm.count
 
 
 def test_rows_are_named_after_the_equations() -> None:
@@ -89,7 +89,7 @@ def test_loads_are_pods_demands_or_generators() -> None:
     market = random_market(11, 12, 1, 1, 3)
     model = printed_model(market)
     pods, demands, generators = (set(s) for s in (model.PODS, model.DEMANDS, model.GENERATORS))
-    assert pods == set(market.offer_load) | set(market.box.load)
+    assert pods == set(market.offer_load) | set(market.uncertainty.load)
     assert demands | generators | pods == set(range(len(market.network.loads)))
     assert all(market.network.loads["p_kw"][k] >= 0 for k in demands)
     assert all(market.network.loads["p_kw"][k] < 0 for k in generators)

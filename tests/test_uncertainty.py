@@ -94,7 +94,7 @@ def small_box(network: Network | None = None) -> Box:
 
 def test_p_and_q_move_together_and_certain_loads_stay() -> None:
     box = small_box()
-    np.testing.assert_allclose(box.half_width_kva, [-100, 60 + 20j])
+    np.testing.assert_allclose(box.delta_kva, [-100, 60 + 20j])
     s_kva = box.loads_kva(np.array([[1.0, -1.0], [0.0, 0.5]]))
     np.testing.assert_allclose(
         s_kva, [[540 + 180j, 900 + 300j, -300], [630 + 210j, 900 + 300j, -200]]
