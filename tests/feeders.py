@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from flexlib import Box, Market, Network, Planes, data_path, read_network
-from flexlib.robust_limits import lambda_beta
+from flexlib.robust_limits import reach
 
 STABLE = settings(
     derandomize=True,
@@ -375,7 +375,7 @@ class Worst:
         self.A = np.sin((n - 1) * t) - np.sin(n * t)
         self.B = np.cos(n * t) - np.cos((n - 1) * t)
         self.C = np.cos(n * t) * np.sin((n - 1) * t) - np.cos((n - 1) * t) * np.sin(n * t)
-        norm = lambda_beta(market)
+        norm = reach(market).voltage_norm
         self.alpha, self.beta = norm.alpha, norm.beta
         turn = np.conj(self.dense.v_idle) / np.abs(self.dense.v_idle)
         self.v = tuple(part * (turn if part.ndim == 1 else turn[:, None]) for part in self.affine.v)
@@ -385,14 +385,14 @@ class Worst:
 
     def margins(self) -> np.ndarray:
         """What the vertices add at most along each plane, shape (ends, planes)."""
-        return np.array([self.norm(row @ self.xi).max(axis=0) for row in self.affine.i[2]])
+        return np.array([self.planes(row @ self.xi).max(axis=0) for row in self.affine.i[2]])
 
     def plane_a(self, net_kw: np.ndarray) -> np.ndarray:
         """Largest plane value of each end over all vertices."""
         i = self.affine.i[0] + self.affine.i[1] @ net_kw
         return np.array(
             [
-                self.norm(z + row @ self.xi).max()
+                self.planes(z + row @ self.xi).max()
                 for z, row in zip(i, self.affine.i[2], strict=True)
             ]
         )
@@ -428,9 +428,9 @@ class Worst:
         market, rows, room = self.market, [], []
         ends = market.network.branches[["i_max_from_a", "i_max_to_a"]].to_numpy().T.ravel()
         for e in np.flatnonzero(np.isfinite(ends)):
-            vertex = self.norm(self.affine.i[2][e] @ self.xi)
-            rows.append(self.norm(self.affine.i[1][e]).T)
-            room.append(ends[e] - self.norm(self.affine.i[0][e]) - vertex.max(axis=0))
+            vertex = self.planes(self.affine.i[2][e] @ self.xi)
+            rows.append(self.planes(self.affine.i[1][e]).T)
+            room.append(ends[e] - self.planes(self.affine.i[0][e]) - vertex.max(axis=0))
         buses = market.network.buses
         for bus in self.free:
             base, per_kw, per_xi = (part[bus] for part in self.v)
