@@ -168,7 +168,7 @@ class Admittance:
         response = np.zeros(weights.shape, dtype=complex)
         if weights.shape[0]:
             right = np.ascontiguousarray(weights[:, self.free].toarray().T, dtype=complex)
-            response[:, self.free] = self.factor.solve(right, "T").T
+            response[:, self.free] = self.factor.solve(right, "T").T  # type: ignore[call-overload]
         return response
 
     @property

@@ -73,7 +73,9 @@ def _deviations(case: int) -> dict[str, float]:
     m = market(case)
     _, di_a = uncertain_with_previous_bus_voltage(m)
     model_a = di_a.sum(axis=1)
-    loads_kva = m.uncertainty.loads_kva(m.uncertainty.vertices())
+    corners = m.uncertainty.vertices()
+    assert corners is not None  # seven loads
+    loads_kva = m.uncertainty.loads_kva(corners)
     change_a = power_flow(m.network, loads_kva).i_a - m.flow.i0_a
     ac_re = np.sign(model_a.real) * (change_a.real * np.sign(model_a.real)).max(axis=0)
     ac_im = np.sign(model_a.imag) * (change_a.imag * np.sign(model_a.imag)).max(axis=0)

@@ -121,9 +121,10 @@ def phasors(
     matplotlib.figure.Figure
         The whole circle with the baselines, and for each case the part near the limit.
     """
-    planes = markets[0].norm
+    planes, i0_a = markets[0].planes, markets[0].flow.i0_a[end]
     i_max_a = float(markets[0].flow.admittance.ends["i_max_a"].iloc[end])
-    corners = i_max_a * np.exp(2j * np.pi * np.arange(planes.count) / planes.count)
+    half_side = np.exp(1j * np.pi / planes.count)
+    corners = i_max_a * planes.apothem * planes.normals(i0_a) * half_side / half_side.real
     figure, axes = plt.subplots(2, 2, figsize=(7.4, 7.2))
     whole, *near = axes.ravel()
     reached = []

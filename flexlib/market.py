@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -83,7 +82,7 @@ class Market:
     offers: pd.DataFrame
     uncertainty: UncertaintySet
     norm: Planes | Circle = field(default_factory=Planes)
-    band: Literal["baseline", "remainder"] = "baseline"
+    band: str = "baseline"
     offer_load: np.ndarray = field(init=False)
     direction: np.ndarray = field(init=False)
 

@@ -83,7 +83,7 @@ class Circle:
     """The exact limit ``|i| <= I``: a second-order cone."""
 
 
-def along(normals: np.ndarray, z: np.ndarray) -> np.ndarray:
+def along(normals: np.ndarray | complex, z: np.ndarray | complex) -> np.ndarray:
     """Component of complex numbers along normals, ``Re(conj(a) z)``, shapes broadcast."""
     return np.real(np.conj(normals) * z)
 

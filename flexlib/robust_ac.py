@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from flexlib.certificate import Check, largest
 from flexlib.market import Market
@@ -105,7 +106,7 @@ class _AcSearch:
         voltages = []
         for some in np.array_split(xi, parts):
             flow = power_flow(self.market.network, self.market.loads_kva(some, self.net_kw))
-            for key, excess in (("current", self._current(flow)), ("voltage", self._voltage(flow))):
+            for key, excess in zip(self.best, _excess(self.market, flow), strict=True):
                 worst = int(np.argmax(excess))
                 if excess[worst] > self.best[key]:
                     self.best[key], self.xi[key] = float(excess[worst]), some[worst]
@@ -130,17 +131,6 @@ class _AcSearch:
             self.best["current"], self.best["voltage"], self.i_worst_a, self.xi["current"],
             self.xi["voltage"], self.mismatch_kva, self.cases, enumerated,
         )  # fmt: skip
-
-    def _current(self, flow: PowerFlow) -> np.ndarray:
-        i_max_a = self.market.flow.admittance.ends["i_max_a"].to_numpy()
-        return np.asarray((np.abs(flow.i_a) - i_max_a).max(axis=1))
-
-    def _voltage(self, flow: PowerFlow) -> np.ndarray:
-        buses, free = self.market.network.buses, self.market.flow.admittance.free
-        v_pu = np.abs(flow.v_pu)
-        over = v_pu - buses["v_max_pu"].to_numpy()
-        under = buses["v_min_pu"].to_numpy() - v_pu
-        return np.asarray(np.maximum(over, under)[:, free].max(axis=1))
 
 
 def ac_checks(worst: AcWorstCase) -> list[Check]:
@@ -189,3 +179,41 @@ def ac_at_worst(
     at = limits.at[~current]
     value[~current] = flow.v_pu[row[~current], at] * turn_v[at]
     return flow.v_pu, value
+
+
+def ac_excess(market: Market, net_kw: np.ndarray, errors_kw: pd.DataFrame) -> pd.DataFrame:
+    """AC power flow under an activation for given deviations, as far as limits are exceeded.
+
+    Parameters
+    ----------
+    market : Market
+    net_kw : numpy.ndarray, shape (offers,)
+    errors_kw : pandas.DataFrame
+        Deviations of active power from the baseline, one column a load, one row a case; reactive
+        power follows at each load's power factor.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns i_excess_a and v_excess_pu, negative within the limits; one row a case.
+    """
+    network = market.network
+    load = network.load_positions(pd.Series(errors_kw.columns))
+    none = np.zeros((1, len(market.uncertainty.load)))
+    loads_kva = np.repeat(market.loads_kva(none, net_kw), len(errors_kw), axis=0)
+    loads_kva[:, load] += errors_kw.to_numpy() * network.kva_per_kw[load]
+    flow = power_flow(network, loads_kva)
+    i_excess_a, v_excess_pu = _excess(market, flow)
+    return pd.DataFrame(
+        {"i_excess_a": i_excess_a, "v_excess_pu": v_excess_pu}, index=errors_kw.index
+    )
+
+
+def _excess(market: Market, flow: PowerFlow) -> tuple[np.ndarray, np.ndarray]:
+    """Largest excess over a current limit (A) and over a voltage limit (p.u.) in each case."""
+    i_max_a = market.flow.admittance.ends["i_max_a"].to_numpy()
+    current = (np.abs(flow.i_a) - i_max_a).max(axis=1)
+    buses, free = market.network.buses, market.flow.admittance.free
+    v_pu = np.abs(flow.v_pu)
+    over, under = v_pu - buses["v_max_pu"].to_numpy(), buses["v_min_pu"].to_numpy() - v_pu
+    return current, np.maximum(over, under)[:, free].max(axis=1)

@@ -41,6 +41,10 @@ class Optimum:
     limits: Limits
     rows: Rows
 
+    def row_names(self, market: Market) -> list[str]:
+        """Names that `rows` have in the programme, as far as it kept them."""
+        return _row_names(market, self.limits, self.rows)
+
     @property
     def net_kw(self) -> np.ndarray:
         """Net upward activation of each offer."""
@@ -115,11 +119,7 @@ def linear_program(market: Market, limits: Limits, rows: Rows) -> LinearProgram:
     a = np.hstack([rows.per_kw, -rows.per_kw, missed])
     if chosen:
         a = np.vstack([a, np.hstack([np.zeros((len(chosen), 2 * len(offers))), one])])
-    names = [
-        f"{in_words(market, limits.kind[q], limits.at[q])}; "
-        f"line at {np.rad2deg(np.angle(normal)):.4f} degrees, row {r}"
-        for r, (q, normal) in enumerate(lines)
-    ]
+    names = _row_names(market, limits, rows)
     price = offers[["price_up_eur_per_mwh", "price_down_eur_per_mwh"]].to_numpy().T.ravel()
     return LinearProgram(
         c=np.concatenate([price / 1000, np.zeros(len(choices))]),
@@ -134,3 +134,11 @@ def linear_program(market: Market, limits: Limits, rows: Rows) -> LinearProgram:
         + [f"holds[{k}]" for k in range(len(choices))],
         integer=np.arange(a.shape[1]) >= 2 * len(offers),
     )
+
+
+def _row_names(market: Market, limits: Limits, rows: Rows) -> list[str]:
+    return [
+        f"{in_words(market, limits.kind[q], limits.at[q])}; "
+        f"line at {np.rad2deg(np.angle(normal)):.4f} degrees, row {r}"
+        for r, (q, normal) in enumerate(zip(rows.limit, rows.normal, strict=True))
+    ]

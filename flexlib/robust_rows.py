@@ -197,7 +197,7 @@ def voltage_rows(market: Market, limits: Limits) -> Rows:
     sides = np.tile([1.0, -1.0], len(upper) // 2)
     normal = norm.alpha + 1j * sides * norm.beta
     rows = robust_rows(market, limits, upper, normal, limits.limit[upper])
-    for lower in np.flatnonzero(limits.kind == LOWER):
+    for lower in np.flatnonzero(limits.kind == LOWER).tolist():
         rows = rows.and_more(_lower_rows(market, limits, lower, norm))
     return rows
 

@@ -1,0 +1,169 @@
+"""The second objective: what can be offered upstream without a violation, price against volume.
+
+De Simone (2025), introduction to chapter 2, after Nebuloni et al. (2023): what is left after local
+relief is offered to the system operator, so the market asks for the most that can be activated in
+one direction. Between the two extremes lies a convex, piecewise linear curve of cost against
+volume; all of its corners are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array, vstack
+
+from flexlib.market import Market
+from flexlib.powerflow import power_flow
+from flexlib.robust import Clearing
+from flexlib.robust_arrays import robust_optimum
+from flexlib.robust_limits import Limits, limits_that_can_bind
+from flexlib.solver import LinearProgram, without_redundant_rows
+
+_SAME_KW = 1e-6
+_SAME_EUR = 1e-7
+
+
+@dataclass(frozen=True)
+class SupplyCurve:
+    """Least cost of every net volume that is safe for the whole set.
+
+    Attributes
+    ----------
+    market : Market
+    corners : tuple of Clearing
+        Least costly activation at each corner of the curve, by rising volume. Every volume
+        between two corners costs the mean of both, weighted, and is safe as well.
+    """
+
+    market: Market
+    corners: tuple[Clearing, ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The curve: volume_kw, cost_eur_per_h and price_eur_per_mwh up to the corner.
+
+        A negative volume is net downward flexibility; ``at_slack_kw`` is what the AC power flow
+        of the baseline loads finds to arrive at the slack bus, losses included.
+        """
+        volume_kw = np.array([corner.optimum.net_kw.sum() for corner in self.corners])
+        cost = np.array([corner.cost_eur_per_h for corner in self.corners])
+        price = 1000 * np.diff(cost, prepend=np.nan) / np.diff(volume_kw, prepend=np.nan)
+        return pd.DataFrame(
+            {
+                "volume_kw": volume_kw,
+                "cost_eur_per_h": cost,
+                "price_eur_per_mwh": price,
+                "at_slack_kw": self._at_slack_kw(),
+            }
+        )
+
+    def _at_slack_kw(self) -> np.ndarray:
+        market, slack = self.market, self.market.network.slack
+        net_kw = [np.zeros(len(market.offers)), *(c.optimum.net_kw for c in self.corners)]
+        none = np.zeros((1, len(market.uncertainty.load)))
+        loads_kva = np.concatenate([market.loads_kva(none, net) for net in net_kw])
+        flow = power_flow(market.network, loads_kva)
+        at_slack = market.flow.admittance.y_bus[[slack]] @ flow.v_pu.T
+        drawn_kw = 1000 * np.real(flow.v_pu[:, slack] * np.conj(at_slack.ravel()))
+        return np.asarray(drawn_kw[0] - drawn_kw[1:])
+
+
+def supply_curve(market: Market) -> SupplyCurve:
+    """Find all corners of the curve of cost against volume.
+
+    At a price upstream the operator offers the volume at which cost less revenue is least. A
+    chord of the curve is a price; either no volume is better than both its ends, and the curve
+    is straight between them, or the best one is a corner.
+
+    Parameters
+    ----------
+    market : Market
+
+    Returns
+    -------
+    SupplyCurve
+
+    Raises
+    ------
+    Infeasible
+        If no activation that is offered is safe, not even for local relief.
+    """
+    limits = limits_that_can_bind(market)
+    low, high = (
+        _cheapest(market, limits, _volume_kw(market, limits, _only_volume(market, -way)))
+        for way in (-1.0, 1.0)
+    )
+    if _kw(high) - _kw(low) < _SAME_KW:
+        return SupplyCurve(market, (low,))
+    return SupplyCurve(market, (low, *_between(market, limits, low, high), high))
+
+
+def _between(market: Market, limits: Limits, left: Clearing, right: Clearing) -> list[Clearing]:
+    """Corners strictly between two points of the curve."""
+    price = (right.cost_eur_per_h - left.cost_eur_per_h) / (_kw(right) - _kw(left))
+    way = np.repeat([1.0, -1.0], len(market.offers))
+
+    def cost_less_revenue(program: LinearProgram) -> LinearProgram:
+        kept = without_redundant_rows(program)
+        c = kept.c.copy()
+        c[: len(way)] -= price * way
+        return replace(kept, c=c)
+
+    best = robust_optimum(market, limits, cost_less_revenue)
+    at_ends = left.cost_eur_per_h - price * _kw(left)
+    volume_kw = float(best.net_kw.sum())
+    if best.solution.objective > at_ends - _SAME_EUR or not (
+        _kw(left) + _SAME_KW < volume_kw < _kw(right) - _SAME_KW
+    ):
+        return []
+    middle = _cheapest(market, limits, volume_kw)
+    return [
+        *_between(market, limits, left, middle),
+        middle,
+        *_between(market, limits, middle, right),
+    ]
+
+
+def _kw(clearing: Clearing) -> float:
+    return float(clearing.optimum.net_kw.sum())
+
+
+def _only_volume(market: Market, sign: float) -> Callable[[LinearProgram], LinearProgram]:
+    """Least net upward volume for sign 1, most for sign -1."""
+    way = sign * np.repeat([1.0, -1.0], len(market.offers))
+
+    def change(program: LinearProgram) -> LinearProgram:
+        kept = without_redundant_rows(program)
+        c = np.zeros(len(kept.c))
+        c[: len(way)] = way
+        return replace(kept, c=c)
+
+    return change
+
+
+def _volume_kw(
+    market: Market, limits: Limits, change: Callable[[LinearProgram], LinearProgram]
+) -> float:
+    return float(robust_optimum(market, limits, change).net_kw.sum())
+
+
+def _cheapest(market: Market, limits: Limits, volume_kw: float) -> Clearing:
+    """Least costly activation of a net volume, within a milliwatt."""
+    way = np.repeat([1.0, -1.0], len(market.offers))
+
+    def with_volume(program: LinearProgram) -> LinearProgram:
+        kept = without_redundant_rows(program)
+        row = np.zeros((1, len(kept.c)))
+        row[0, : len(way)] = way
+        return replace(
+            kept,
+            a=csr_array(vstack([kept.a, csr_array(row)])),
+            row_lower=np.append(kept.row_lower, volume_kw - _SAME_KW),
+            row_upper=np.append(kept.row_upper, volume_kw + _SAME_KW),
+            row_names=[*kept.row_names, "net volume; kW"],
+        )
+
+    return Clearing(market, robust_optimum(market, limits, with_volume))
