@@ -100,7 +100,7 @@ def test_a_load_without_active_power_has_no_power_factor() -> None:
         small_market(network=network)
     assert [str(fault) for fault in error.value.faults] == [
         "frame offers, row 1, column load: found 'two' with p_kw = 0 and q_kvar = 300, "
-        "expected a load with active power, whose power factor its flexibility follows"
+        "expected a load with active power, whose power factor its deviation follows"
     ]
 
 
@@ -183,8 +183,9 @@ def test_a_box_of_other_loads_is_refused() -> None:
     market = small_market()
     loads = market.network.loads.assign(p_kw=2 * market.network.loads["p_kw"])
     other = Network(market.network.buses, market.network.branches, loads)
-    with pytest.raises(DataError, match="box: found a box of other loads"):
+    with pytest.raises(DataError, match="uncertainty: found a set of other loads"):
         Market(market.network, market.offers, Box(other, market.uncertainty.bands))
     # limits and impedances do not matter to the box
     same = Network(market.network.buses, market.network.branches, market.network.loads)
-    assert Market(market.network, market.offers, Box(same, market.uncertainty.bands)).uncertainty.network is same
+    again = Market(market.network, market.offers, Box(same, market.uncertainty.bands))
+    assert again.uncertainty.network is same
