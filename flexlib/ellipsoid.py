@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from flexlib.errors import DataError, Fault
 from flexlib.network import Network
@@ -101,7 +101,7 @@ def omega_gaussian(risk: float) -> float:
         The quantile of the standard normal distribution at ``1 - risk``.
     """
     _check_risk(risk)
-    return float(norm.ppf(1 - risk))
+    return float(ndtri(1 - risk))
 
 
 def omega_any_distribution(risk: float) -> float:

@@ -138,9 +138,26 @@ def clear(market: Market) -> Clearing:
     try:
         return Clearing(market, robust_optimum(market, limits))
     except Infeasible as error:
-        conflict = list(dict.fromkeys(row.partition(";")[0] for row in error.conflict))
-        message = f"no activation of the offers is safe; in conflict: {', '.join(conflict)}. "
-        raise Infeasible(message + _shortfall(market), conflict) from error
+        raise explained(market, error) from error
+
+
+def explained(market: Market, error: Infeasible) -> Infeasible:
+    """The error of a market that no activation saves, in words of limits and offers.
+
+    Parameters
+    ----------
+    market : Market
+    error : Infeasible
+        Names rows of its programme.
+
+    Returns
+    -------
+    Infeasible
+        Names the limits in conflict, and says by how much the offers fall short.
+    """
+    conflict = list(dict.fromkeys(row.partition(";")[0] for row in error.conflict))
+    message = f"no activation of the offers is safe; in conflict: {', '.join(conflict)}. "
+    return Infeasible(message + _shortfall(market), conflict)
 
 
 def _shortfall(market: Market) -> str:

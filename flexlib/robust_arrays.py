@@ -137,8 +137,9 @@ def linear_program(market: Market, limits: Limits, rows: Rows) -> LinearProgram:
 
 
 def _row_names(market: Market, limits: Limits, rows: Rows) -> list[str]:
+    words = {q: in_words(market, limits.kind[q], limits.at[q]) for q in set(rows.limit.tolist())}
+    degrees = np.rad2deg(np.angle(rows.normal))
     return [
-        f"{in_words(market, limits.kind[q], limits.at[q])}; "
-        f"line at {np.rad2deg(np.angle(normal)):.4f} degrees, row {r}"
-        for r, (q, normal) in enumerate(zip(rows.limit, rows.normal, strict=True))
+        f"{words[q]}; line at {degrees[r]:.4f} degrees, row {r}"
+        for r, q in enumerate(rows.limit.tolist())
     ]

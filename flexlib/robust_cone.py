@@ -19,7 +19,7 @@ from flexlib.uncertainty import Box
 
 
 def cone_model(market: Market) -> cp.Problem:
-    """Least costly activation with exact circles, (75) and :eq:`robust-A` or :eq:`robust-B`.
+    """Least costly activation (75) with :eq:`robust-corners` or :eq:`robust-ellipse`.
 
     Parameters
     ----------
@@ -52,20 +52,20 @@ def cone_model(market: Market) -> cp.Problem:
         i_a = _parts(limits.base[q]) + _parts(limits.per_kw[q]) @ net_kw
         if isinstance(uncertainty, Box):
             corners = _parts(uncertainty.image(limits.per_xi[q]))
-            constraints += eq_a_corners_in_circle(i_a, corners, limits.limit[q])
+            constraints += corners_in_circle(i_a, corners, limits.limit[q])
         else:
             shape = uncertainty.omega * _parts(limits.per_xi[q]) @ uncertainty.root
-            constraints += eq_b_ellipse_in_circle(i_a, shape, limits.limit[q])
+            constraints += ellipse_in_circle(i_a, shape, limits.limit[q])
     price_up, price_down = (
         market.offers[f"price_{way}_eur_per_mwh"].to_numpy() / 1000 for way in ("up", "down")
     )
     return cp.Problem(cp.Minimize(price_up @ f_up + price_down @ f_down), constraints)
 
 
-def eq_a_corners_in_circle(
+def corners_in_circle(
     i_a: cp.Expression, corners: np.ndarray, i_max_a: float
 ) -> list[cp.Constraint]:
-    """Every corner of a box's image within the circle, :eq:`robust-A`: one cone a corner.
+    """Every corner of a box's image within the circle, :eq:`robust-corners`: one cone a corner.
 
     Parameters
     ----------
@@ -83,10 +83,8 @@ def eq_a_corners_in_circle(
     return [cp.norm(shifted, axis=1) <= i_max_a]
 
 
-def eq_b_ellipse_in_circle(
-    i_a: cp.Expression, shape: np.ndarray, i_max_a: float
-) -> list[cp.Constraint]:
-    """An ellipse ``i + E u``, ``|u| <= 1``, within the circle, :eq:`robust-B` (S-lemma).
+def ellipse_in_circle(i_a: cp.Expression, shape: np.ndarray, i_max_a: float) -> list[cp.Constraint]:
+    """An ellipse ``i + E u``, ``|u| <= 1``, within the circle, :eq:`robust-ellipse` (S-lemma).
 
     Parameters
     ----------

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from flexlib.certificate import Certificate, Check, largest
-from flexlib.errors import NotSettled
+from flexlib.errors import Infeasible, NotSettled
 from flexlib.market import Market
-from flexlib.robust import Clearing
+from flexlib.robust import Clearing, explained
 from flexlib.robust_ac import ac_at_worst, ac_checks
 from flexlib.robust_arrays import robust_optimum
 from flexlib.robust_limits import CURRENT, limits_that_can_bind, relinearised, worst_deviations
@@ -88,7 +88,10 @@ def clear_iterated(market: Market) -> IteratedClearing:
     rounds: list[tuple[float, float, float]] = []
     before_kw = np.zeros(len(market.offers))
     for _ in range(_MOST_ROUNDS):
-        optimum = robust_optimum(market, limits)
+        try:
+            optimum = robust_optimum(market, limits)
+        except Infeasible as error:
+            raise explained(market, error) from error
         v_pu, value = ac_at_worst(market, limits, optimum.net_kw)
         linear = limits.values(
             market, worst_deviations(market, limits, optimum.net_kw), optimum.net_kw

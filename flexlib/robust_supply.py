@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, vstack
 
+from flexlib.errors import Infeasible
 from flexlib.market import Market
 from flexlib.powerflow import power_flow
-from flexlib.robust import Clearing
+from flexlib.robust import Clearing, explained
 from flexlib.robust_arrays import robust_optimum
 from flexlib.robust_limits import Limits, limits_that_can_bind
 from flexlib.solver import LinearProgram, without_redundant_rows
@@ -92,10 +93,11 @@ def supply_curve(market: Market) -> SupplyCurve:
         If no activation that is offered is safe, not even for local relief.
     """
     limits = limits_that_can_bind(market)
-    low, high = (
-        _cheapest(market, limits, _volume_kw(market, limits, _only_volume(market, -way)))
-        for way in (-1.0, 1.0)
-    )
+    try:
+        ends_kw = [_volume_kw(market, limits, _only_volume(market, sign)) for sign in (1.0, -1.0)]
+    except Infeasible as error:
+        raise explained(market, error) from error
+    low, high = (_cheapest(market, limits, volume_kw) for volume_kw in ends_kw)
     if _kw(high) - _kw(low) < _SAME_KW:
         return SupplyCurve(market, (low,))
     return SupplyCurve(market, (low, *_between(market, limits, low, high), high))
