@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations, product
 from math import comb
 from pathlib import Path
@@ -97,7 +98,7 @@ class UncertaintySet(ABC):
         """All corners of the set, shape (count, n); None if there are more than 2^14 or no end."""
         return None
 
-    @property
+    @cached_property
     def reach(self) -> np.ndarray:
         """Largest magnitude of each xi_k: the half-widths of the box around the set."""
         each = np.eye(len(self.load))
