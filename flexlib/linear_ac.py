@@ -50,8 +50,10 @@ class LinearFlow:
     @cached_property
     def v0_pu(self) -> np.ndarray:
         """Bus voltages at the baseline, see the class."""
-        load, s_kva = np.arange(len(self.network.loads)), self.network.s_load_kva
-        return self.admittance.voltages(self._injections(load, s_kva).sum(axis=1))
+        bus = self.network.load_bus
+        i_pu = np.zeros(len(self.network.buses), dtype=complex)
+        np.add.at(i_pu, bus, -np.conj(self.network.s_load_kva / S_BASE_KVA / self.v_fixed_pu[bus]))
+        return self.admittance.voltages(i_pu)
 
     @cached_property
     def i0_a(self) -> np.ndarray:
