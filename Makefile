@@ -16,7 +16,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: book test bench references data lock wheel clean help
+.PHONY: book test bench references data profiles lock wheel clean help
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; \
@@ -52,6 +52,10 @@ references: $(READY) ## execute the chapters into tests/notebooks, which the tes
 	$(BIN)/python tests/make_references.py
 
 data: $(READY) ## refresh the checksums of the data package
+	$(BIN)/python tests/make_datapackage.py
+
+profiles: $(READY) ## make the profiles again from the SimBench wheel, which pip fetches
+	$(BIN)/python tests/make_profiles.py
 	$(BIN)/python tests/make_datapackage.py
 
 lock: ## resolve pyproject.toml again into requirements.lock
