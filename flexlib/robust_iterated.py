@@ -25,7 +25,8 @@ from flexlib.robust_rows import cuts
 
 _SPARE = 0.05  # limits that come as close as this at the baseline are iterated
 _MOST_ROUNDS = 20
-_SETTLED = 1e-8  # relative step of values at which the iteration rests
+_STEP_KW = 1e-3  # change of an activation, and
+_MISFIT = 1e-6  # relative difference of linear model and AC, at which the iteration rests
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def clear_iterated(market: Market) -> IteratedClearing:
         misfit = largest(np.abs(linear - value) / limits.limit)
         step_kw = largest(np.abs(optimum.net_kw - before_kw))
         rounds.append((optimum.solution.objective, step_kw, misfit))
-        if limits.facing is not None and misfit <= _SETTLED:
+        if limits.facing is not None and misfit <= _MISFIT and step_kw <= _STEP_KW:
             names = ["cost_eur_per_h", "step_kw", "misfit"]
             return IteratedClearing(market, optimum, pd.DataFrame(rounds, columns=names))
         before_kw = optimum.net_kw

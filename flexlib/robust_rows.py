@@ -16,6 +16,7 @@ from flexlib.planes import Circle, LambdaBeta, Planes, along
 from flexlib.robust_limits import CURRENT, LOWER, UPPER, Limits
 from flexlib.uncertainty import UncertaintySet
 
+_BROKEN = 1e-8  # ampere or volt beyond which a row is missing, above what the solver lets pass
 _FIRST_SIDES = Planes(32, inscribed=False)  # stand for a circle until cuts are added
 
 
@@ -254,7 +255,7 @@ def cuts(market: Market, limits: Limits, rows: Rows, net_kw: np.ndarray) -> Rows
         None left: the activation is optimal for the whole set.
     """
     again = robust_rows(market, limits, rows.limit, rows.normal, rows.bound, net_kw)
-    tolerance = 1e-9 * np.abs(rows.bound)
+    tolerance = np.maximum(_BROKEN, 1e-9 * np.abs(rows.bound))
     worse = again.per_kw @ net_kw - again.room > tolerance + np.maximum(
         0, rows.per_kw @ net_kw - rows.room
     )
@@ -268,9 +269,9 @@ def cuts(market: Market, limits: Limits, rows: Rows, net_kw: np.ndarray) -> Rows
     reach = np.abs(z) + np.abs(columns) @ market.uncertainty.reach
     normal, at = [], []
     for q in current[reach[current] > limits.limit[current]]:
-        xi, _ = farthest(market.uncertainty, z[q], columns[q], 1e-10 * limits.limit[q])
+        xi, _ = farthest(market.uncertainty, z[q], columns[q], 0.1 * _BROKEN)
         point = z[q] + columns[q] @ xi
-        if abs(point) > limits.limit[q] * (1 + 1e-9):
+        if abs(point) > limits.limit[q] + max(_BROKEN, 1e-9 * limits.limit[q]):
             normal.append(point / abs(point))
             at.append(q)
     limit = np.array(at, dtype=int)
