@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
-from flexlib import Box, Market, Network, Planes, data_path, read_network
+from flexlib import Box, Budget, Market, Network, Planes, data_path, read_network
 from flexlib.robust_limits import reach
 
 STABLE = settings(
@@ -89,6 +90,12 @@ def small_market(i_max_a: float = 75.0, **changes: Any) -> Market:
         Box(network, changes.pop("bands", bands(one=10, two=10, sun=20))),
         **changes,
     )
+
+
+def corners_of_offers(market: Market) -> np.ndarray:
+    """Net activations at which every offer is used fully upward or downward, (offers, corners)."""
+    ends = market.offers[["up_max_kw", "down_max_kw"]].to_numpy() * [1, -1]
+    return np.array(np.meshgrid(*ends, indexing="ij")).reshape(len(ends), -1)
 
 
 FLEXIBLE = {"POD2": 250.0, "POD4": 150.0, "POD7": 250.0}
@@ -359,18 +366,25 @@ def affine(market: Market, dense: Dense) -> Affine:
     )
 
 
+def corners_of_set(uncertainty: Box | Budget) -> np.ndarray:
+    """Points of a box or budget whose hull it is, shape (loads, points)."""
+    count, gamma = len(uncertainty.bands), getattr(uncertainty, "gamma", None)
+    ends = [-1.0, 1.0] if gamma is None else [-1.0, -(gamma % 1), 0.0, gamma % 1, 1.0]
+    points = np.array(list(product(sorted(set(ends), reverse=True), repeat=count))).T
+    within = np.inf if gamma is None else gamma + 1e-9
+    return points[:, np.abs(points).sum(axis=0) <= within]
+
+
 class Worst:
-    """Worst cases of the linear model over all vertices of the box, enumerated."""
+    """Worst cases of the linear model over all vertices of a box or budget, enumerated."""
 
     def __init__(self, market: Market) -> None:
         self.market = market
         self.dense = Dense(market.network)
         self.free, self.affine = self.dense.free, affine(market, self.dense)
-        bits = np.arange(2 ** len(market.uncertainty.bands))
-        self.xi = np.array(
-            [np.where(bits >> k & 1, -1.0, 1.0) for k in range(len(market.uncertainty.bands))]
-        )
-        n, t = np.arange(1, market.norm.count + 1), 2 * np.pi / market.norm.count
+        self.xi = corners_of_set(market.uncertainty)
+        count = market.norm.count if isinstance(market.norm, Planes) else 32
+        n, t = np.arange(1, count + 1), 2 * np.pi / count
         # The source's own coefficients: (A x + B y) / C <= I.
         self.A = np.sin((n - 1) * t) - np.sin(n * t)
         self.B = np.cos(n * t) - np.cos((n - 1) * t)
@@ -379,6 +393,20 @@ class Worst:
         self.alpha, self.beta = norm.alpha, norm.beta
         turn = np.conj(self.dense.v_idle) / np.abs(self.dense.v_idle)
         self.v = tuple(part * (turn if part.ndim == 1 else turn[:, None]) for part in self.affine.v)
+
+    def share(self, net_kw: np.ndarray) -> np.ndarray:
+        """What an activation leaves of each deviation, (loads,)."""
+        p_kw = self.market.network.loads.set_index("load")["p_kw"]
+        share = pd.Series(1.0, self.market.uncertainty.bands["load"])
+        if self.market.band == "remainder":
+            for load, kw in zip(self.market.offers["load"], net_kw, strict=True):
+                if load in share.index and kw:
+                    share[load] -= kw / p_kw[load]
+        return share.to_numpy()
+
+    def left(self, net_kw: np.ndarray) -> np.ndarray:
+        """All vertices, (loads, vertices), with what an activation leaves of them."""
+        return self.share(net_kw)[:, None] * self.xi
 
     def planes(self, i: np.ndarray) -> np.ndarray:
         return (i.real[..., None] * self.A + i.imag[..., None] * self.B) / self.C
@@ -389,12 +417,9 @@ class Worst:
 
     def plane_a(self, net_kw: np.ndarray) -> np.ndarray:
         """Largest plane value of each end over all vertices."""
-        i = self.affine.i[0] + self.affine.i[1] @ net_kw
+        i, xi = self.affine.i[0] + self.affine.i[1] @ net_kw, self.left(net_kw)
         return np.array(
-            [
-                self.planes(z + row @ self.xi).max()
-                for z, row in zip(i, self.affine.i[2], strict=True)
-            ]
+            [self.planes(z + row @ xi).max() for z, row in zip(i, self.affine.i[2], strict=True)]
         )
 
     def slopes(self, bus: int) -> np.ndarray:
@@ -407,8 +432,9 @@ class Worst:
     def norm_low_pu(self, net_kw: np.ndarray) -> np.ndarray:
         """Largest over s of the least over all vertices of alpha re + s beta im."""
         base, low = self.v[0] + self.v[1] @ net_kw, np.full(len(self.dense.u), np.inf)
+        xi = self.left(net_kw)
         for bus in self.free:
-            z = base[bus] + self.v[2][bus] @ self.xi
+            z = base[bus] + self.v[2][bus] @ xi
             low[bus] = max(
                 float((self.alpha * z.real + s * self.beta * z.imag).min())
                 for s in self.slopes(bus)
@@ -418,8 +444,9 @@ class Worst:
     def norm_high_pu(self, net_kw: np.ndarray) -> np.ndarray:
         """Largest norm over all vertices."""
         base, high = self.v[0] + self.v[1] @ net_kw, np.full(len(self.dense.u), -np.inf)
+        xi = self.left(net_kw)
         for bus in self.free:
-            z = base[bus] + self.v[2][bus] @ self.xi
+            z = base[bus] + self.v[2][bus] @ xi
             high[bus] = float((self.alpha * z.real + self.beta * np.abs(z.imag)).max())
         return high
 
