@@ -11,11 +11,12 @@ import pytest
 from flexlib import Box, Market, Network, robust_model, solve
 from flexlib.claims_de_simone import corrected_clearing, market
 from flexlib.robust_certificate import residuals, state_of_activation, state_of_model
-from flexlib.robust_limits import lambda_beta
+from flexlib.robust_limits import reach
 
 BOOK = Path(__file__).parents[1] / "book"
 CHAPTER = (BOOK / "robust-market.md").read_text(encoding="utf-8")
-LABELS = set(re.findall(r"^\$\$ \(([\w-]+)\)$", CHAPTER, re.M))
+LABEL = re.compile(r"^\$\$ \(([\w-]+)\)$", re.M)
+LABELS = set(LABEL.findall(CHAPTER))
 FUNCTIONS = {
     name: function
     for name, function in inspect.getmembers(robust_model, inspect.isfunction)
@@ -54,12 +55,15 @@ def test_every_labelled_equation_of_the_source_has_a_function_or_a_link():
 
 
 def test_every_docstring_reference_has_its_label():
+    labels = {
+        label for page in BOOK.glob("*.md") for label in LABEL.findall(page.read_text("utf-8"))
+    }
     source = Path(inspect.getfile(robust_model)).parent
     for path in source.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 cited = re.findall(r":eq:`([\w-]+)`", ast.get_docstring(node) or "")
-                assert set(cited) <= LABELS, (path.name, node.name)
+                assert set(cited) <= labels, (path.name, node.name)
 
 
 def test_the_model_is_nothing_but_its_equations():
@@ -114,7 +118,7 @@ def test_voltage_limit_binds_where_it_is_tight():
     v_pu = state.v_pu[:, None] + m.uncertain[0] @ m.uncertainty.vertices().T
     no_load = m.flow.admittance.v_no_load_pu
     v_pu = v_pu * (np.abs(no_load) / no_load)[:, None]
-    norm = lambda_beta(m)
+    norm = reach(m).voltage_norm
     psi = norm.alpha * v_pu.real + norm.beta * np.abs(v_pu.imag)
     assert psi[1:].min() == pytest.approx(v_worst + 2e-4, abs=1e-9)
 

@@ -11,14 +11,14 @@ from flexlib import Box, DataError, Infeasible, Market, Network, Planes, clear, 
 from flexlib.claims import read_errata
 from flexlib.claims_de_simone import corrected_clearing, market, published_clearing
 from flexlib.linear_ac import linear_flow
-from flexlib.planes import LambdaBeta
+from flexlib.planes import LambdaBeta, along
 from flexlib.replication import (
     clear_with_deviation,
     deviation_by_base_sign_a,
     deviation_unsigned_a,
     uncertain_with_previous_bus_voltage,
 )
-from flexlib.robust_limits import current_margins_a
+from flexlib.robust_rows import current_margins_a
 from flexlib.tables import data_path
 
 HEAD = 1  # position of branch 2-3, from end, on the 12-bus feeder
@@ -85,12 +85,13 @@ def test_every_erratum_has_a_test_here():
 def test_no_single_deviation_is_the_maximum():
     net = chain([("a", 2, 300, 200), ("b", 3, 200, -150), ("pv", 3, -400, 0)])
     m = Market(net, offers(a=10), box(net, a=30, b=30, pv=30))
-    along = m.norm.project(m.uncertainty.vertices() @ m.uncertain[1][0])  # corners, planes
-    worst = along.argmax(axis=0)
+    i_a = m.uncertainty.vertices() @ m.uncertain[1][0]
+    added_a = along(m.norm.normals(m.flow.i0_a[0]), i_a[:, None])  # corners, planes
+    worst = added_a.argmax(axis=0)
     assert len(set(worst)) > 1
-    np.testing.assert_allclose(along.max(axis=0), current_margins_a(m)[0], rtol=1e-12)
-    for corner in range(len(along)):  # whichever corner is called the maximum, a plane is missed
-        assert (along[corner] < current_margins_a(m)[0] - 1.0).any()
+    np.testing.assert_allclose(added_a.max(axis=0), current_margins_a(m)[0], rtol=1e-12)
+    for corner in range(len(added_a)):  # whichever corner is called the maximum, a plane is missed
+        assert (added_a[corner] < current_margins_a(m)[0] - 1.0).any()
 
 
 def test_unsigned_sum_cancels():
@@ -194,7 +195,8 @@ def test_published_deviation_uses_previous_bus_voltage():
 def test_independent_draws_do_not_reach_the_published_ac_values():
     m = market(3)
     published = pd.read_csv(data_path("published/de-simone-table-2-7.csv")).set_index("branch")
-    i_a = power_flow(m.network, m.uncertainty.loads_kva(m.uncertainty.sample(20_000, seed=1))).i_a[:, HEAD]
+    drawn_kva = m.uncertainty.loads_kva(m.uncertainty.sample(20_000, seed=1))
+    i_a = power_flow(m.network, drawn_kva).i_a[:, HEAD]
     reached = (i_a - m.flow.i0_a[HEAD]).real.max()
     together = np.repeat(np.linspace(-1, 1, 2001)[:, None], len(m.uncertainty.load), axis=1)
     i_a = power_flow(m.network, m.uncertainty.loads_kva(together)).i_a[:, HEAD]

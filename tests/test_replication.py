@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flexlib.claims_de_simone import market, published_clearing
+from flexlib.planes import along
 from flexlib.replication import (
     clear_with_deviation,
     deviation_by_base_sign_a,
@@ -11,7 +12,7 @@ from flexlib.replication import (
     uncertain_with_previous_bus_voltage,
 )
 from flexlib.robust import clear
-from flexlib.robust_limits import current_margins_a
+from flexlib.robust_rows import current_margins_a
 
 
 def test_base_sign_raises_both_parts_of_the_base_current():
@@ -42,8 +43,8 @@ def test_previous_bus_voltage_is_that_of_the_bus_before():
 
 def test_exact_margins_are_never_below_a_corner():
     m = market(3)
-    along = m.norm.project(deviation_unsigned_a(m))
-    assert (current_margins_a(m) >= along - 1e-12).all()
+    unsigned = along(m.norm.normals(m.flow.i0_a), deviation_unsigned_a(m)[:, None])
+    assert (current_margins_a(m) >= unsigned - 1e-12).all()
 
 
 @pytest.mark.parametrize("case", [2, 3])

@@ -25,6 +25,7 @@ from feeders import (
 from hypothesis import given, settings
 
 from flexlib import Box, Clearing, Infeasible, Market, Network, Planes, clear, printed_model, solve
+from flexlib.planes import along
 from flexlib.robust_certificate import State, state_of_model
 from flexlib.solver import Solution
 
@@ -56,8 +57,9 @@ def assert_three_routes_agree(market: Market) -> Clearing:
     # The library's own worst case along the planes is the enumerated one.
     corners = [market.uncertainty.image(row) for row in market.uncertain[1]]
     for e in np.flatnonzero(np.isfinite(i_max_a)):
-        along = market.norm.project(arrays.state.i_end_a[e] + corners[e]).max()
-        assert along / market.norm.apothem == pytest.approx(plane_a[e], abs=1e-6)
+        normals = market.norm.normals(market.flow.i0_a[e])
+        value_a = along(normals[:, None], arrays.state.i_end_a[e] + corners[e]).max()
+        assert value_a / market.norm.apothem == pytest.approx(plane_a[e], abs=1e-6)
     failed = [c.name for c in arrays.certificate.checks if c.basis == "exact" and not c.ok]
     assert failed == []
     return arrays
@@ -258,7 +260,7 @@ def cheapest_on_a_grid(prices: tuple[float, float]) -> tuple[float, int]:
 def test_lower_limit_with_alternatives_against_a_grid(prices: tuple[float, float]) -> None:
     market = market_with_a_choice(prices)
     result = assert_three_routes_agree(market)
-    assert any(row.big_m_pu > 0 for row in printed_model(market).limits)
+    assert (printed_model(market).voltages.big_m > 0).any()
     least, changes = cheapest_on_a_grid(prices)
     assert changes >= 2  # the safe activations are not convex
     assert result.cost_eur_per_h <= least + 1e-9
@@ -343,7 +345,7 @@ def test_shortfall_where_a_lower_limit_has_alternatives() -> None:
         up_max_kw=0.5 * needed.up_kw, down_max_kw=np.maximum(0.5 * needed.down_kw, 10)
     )
     market = replace(wide, offers=offers, uncertainty=wide.uncertainty)
-    assert any(row.big_m_pu > 0 for row in printed_model(market).limits)
+    assert (printed_model(market).voltages.big_m > 0).any()
     with pytest.raises(Infeasible, match="lower voltage limit of bus B") as error:
         clear(market)
     clear(raised(market, {key: kw + 1e-3 for key, kw in shortfall(error).items()}, 1.0))
@@ -402,8 +404,10 @@ def test_a_load_without_power_offers_at_unit_power_factor() -> None:
 def test_a_box_of_zero_bands_is_the_deterministic_market() -> None:
     market = small_market(bands=bands(one=0, two=0, sun=0))
     result = assert_three_routes_agree(market)
-    along = market.norm.project(result.state.i_end_a[0]).max()
-    assert along == pytest.approx(75 * market.norm.apothem, abs=1e-6)
+    normals = market.norm.normals(market.flow.i0_a[0])
+    assert along(normals, result.state.i_end_a[0]).max() == pytest.approx(
+        75 * market.norm.apothem, abs=1e-6
+    )
     one_fewer = small_market(bands=bands(two=0))
     assert clear(one_fewer).cost_eur_per_h == pytest.approx(result.cost_eur_per_h, abs=1e-9)
 

@@ -18,7 +18,7 @@ from feeders import (
     small_network,
 )
 
-from flexlib import Box, Clearing, Market, clear, power_flow, robust_ac
+from flexlib import Box, Clearing, Market, clear, power_flow, uncertainty
 from flexlib.certificate import CertificateError, Check
 from flexlib.robust_ac import AcWorstCase, ac_checks, ac_worst_case
 
@@ -103,7 +103,7 @@ def wide_market(seed: int, count: int = 11) -> Market:
 def test_ascent_finds_what_enumeration_finds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     market, still = wide_market(seed), np.zeros(1)
     all_corners = ac_worst_case(market, still, still)
-    monkeypatch.setattr(robust_ac, "_MAX_CORNERS", 1)
+    monkeypatch.setattr(uncertainty, "_MOST_VERTICES", 1)
     ascent = ac_worst_case(market, still, still)
     assert all_corners.enumerated
     assert not ascent.enumerated
@@ -131,7 +131,7 @@ def test_more_loads_than_can_be_enumerated() -> None:
 
 def test_ac_over_the_limit_is_seen_though_the_linear_model_holds() -> None:
     # Many planes and an optimum: AC differs from the linear model after the activation.
-    result = clear(market_12(10, 30, norm=1024))
+    result = clear(market_12(10, 30, planes=1024))
     bad = {check.name for check in result.certificate.checks if not check.ok}
     assert bad == {AC_CURRENT}
     with pytest.raises(CertificateError, match=r"AC current limit, all corners: 0\.0\d+ A"):
