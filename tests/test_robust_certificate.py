@@ -19,13 +19,14 @@ from test_robust import market_with_a_choice
 
 from flexlib import Clearing, Market, clear
 from flexlib.certificate import CertificateError
+from flexlib.robust_arrays import Optimum
 from flexlib.robust_certificate import (
     State,
     model_checks,
     residuals,
     state_of_activation,
 )
-from flexlib.robust_limits import lambda_beta
+from flexlib.robust_limits import reach
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +34,25 @@ def cleared() -> Clearing:
     return clear(market_12(5, 15))
 
 
+def saying(market: Market, state: State, optimum: Optimum | None = None) -> Clearing:
+    """A clearing that says that this is its state."""
+    clearing = Clearing(market, optimum)
+    clearing.__dict__["state"] = state
+    return clearing
+
+
 def failed(market: Market, state: State) -> set[str]:
-    checks = model_checks(market, state, lambda_beta(market).error)
-    return {check.name for check in checks if not check.ok}
+    checks = model_checks(market, state, reach(market).voltage_norm.error)
+    both = (*saying(market, state).offer_checks, *checks)
+    return {check.name for check in both if not check.ok}
 
 
 EQUATION_59, EQUATION_62 = "equation (59)", "equation (62)"
 EQUATION_63, EQUATION_64 = "equation (63)", "equation (64)"
 OFFERS = "activation within the offers"
-PLANES = "planes (83), all corners of the box"
-CIRCLE = "current magnitude, all corners of the box"
-LOW, HIGH = "lower voltage limit over the box", "upper voltage limit over the box"
+PLANES, CIRCLE = "planes (83) over the set", "current magnitude over the set"
+LOW, HIGH = "lower voltage limit over the set", "upper voltage limit over the set"
+COST = "cost (75) of the activation"
 AC_CURRENT, AC_VOLTAGE = "AC current limit, all corners", "AC voltage limit, all corners"
 
 
@@ -51,8 +60,8 @@ def test_the_optimum_has_a_certificate_that_holds(cleared: Clearing) -> None:
     cleared.certificate.assert_ok()
     names = [check.name for check in cleared.certificate.checks]
     assert names == [
-        EQUATION_59, EQUATION_62, EQUATION_63, EQUATION_64, OFFERS, PLANES, CIRCLE, LOW, HIGH,
-        "cost (75) of the activation", "gap between cost and its lower bound", AC_CURRENT,
+        OFFERS, EQUATION_59, EQUATION_62, EQUATION_63, EQUATION_64, PLANES, CIRCLE, LOW, HIGH,
+        COST, "gap between cost and its lower bound", AC_CURRENT,
         AC_VOLTAGE, "AC power balance of every bus",
     ]  # fmt: skip
 
@@ -108,14 +117,14 @@ def test_not_a_number_passes_no_check(cleared: Clearing) -> None:
 
 def with_activation(result: Clearing, up_kw: np.ndarray) -> Clearing:
     state = state_of_activation(result.market, up_kw, 0 * up_kw)
-    return Clearing(result.market, result.solution, state)
+    return saying(result.market, state, result.optimum)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.99])
 def test_less_activation_breaks_the_planes(cleared: Clearing, share: float) -> None:
     less = with_activation(cleared, share * cleared.state.up_kw)
     assert failed(less.market, less.state) >= {PLANES}
-    with pytest.raises(CertificateError, match=r"planes \(83\), all corners of the box: [\d.]+ A"):
+    with pytest.raises(CertificateError, match=r"planes \(83\) over the set: [\d.]+ A"):
         less.certificate.assert_ok()
 
 
@@ -141,10 +150,10 @@ def test_voltage_limits_over_the_box(column: str, name: str) -> None:
     """The reach of the voltage, enumerated; limits just inside and outside of it."""
     plain = small_market(i_max_a=1000)
     worst = Worst(plain)
-    reach = np.abs(worst.affine.v[0][:, None] + worst.affine.v[2] @ worst.xi)[worst.free]
-    extreme = reach.min() if column == "v_min_pu" else reach.max()
+    v_pu = np.abs(worst.affine.v[0][:, None] + worst.affine.v[2] @ worst.xi)[worst.free]
+    extreme = v_pu.min() if column == "v_min_pu" else v_pu.max()
     inward = 1 if column == "v_min_pu" else -1
-    error = lambda_beta(plain).error
+    error = reach(plain).voltage_norm.error
     for beyond, expected in ((-1e-5, False), (error + 1e-5, True)):
         limit = float(extreme + inward * beyond)
         buses = plain.network.buses.assign(**{column: limit})
@@ -163,25 +172,40 @@ def test_the_lowest_voltage_can_lie_between_two_corners() -> None:
     assert np.abs(at_b).min() < corner - 1e-5
     for limit, expected in ((corner - 5e-6, True), (np.abs(at_b).min() - 2e-4, False)):
         buses = plain.network.buses.assign(v_min_pu=[0.5, 0.5, limit])
-        market = replace(plain, network=replace(plain.network, buses=buses), uncertainty=plain.uncertainty)
+        market = replace(
+            plain, network=replace(plain.network, buses=buses), uncertainty=plain.uncertainty
+        )
         checks = {check.name: check for check in model_checks(market, idle, 0.0)}
         assert checks[LOW].ok is not expected
 
 
 def test_a_gap_is_seen(cleared: Clearing) -> None:
     solution = replace(cleared.solution, bound=cleared.solution.objective - 0.01)
-    broken = Clearing(cleared.market, solution, cleared.state)
+    broken = Clearing(cleared.market, replace(cleared.optimum, solution=solution))
     with pytest.raises(CertificateError, match="gap between cost and its lower bound"):
         broken.certificate.assert_ok()
     solution = replace(cleared.solution, bound=np.nan)
     with pytest.raises(CertificateError, match="gap between cost and its lower bound"):
-        Clearing(cleared.market, solution, cleared.state).certificate.assert_ok()
+        Clearing(
+            cleared.market, replace(cleared.optimum, solution=solution)
+        ).certificate.assert_ok()
 
 
 def test_a_cost_that_is_not_the_activations_is_seen(cleared: Clearing) -> None:
     wrong = replace(cleared.solution, objective=1.0, bound=1.0)
-    certificate = Clearing(cleared.market, wrong, cleared.state).certificate
-    assert not certificate.ok
+    certificate = Clearing(cleared.market, replace(cleared.optimum, solution=wrong)).certificate
+    assert {check.name for check in certificate.checks if not check.ok} == {COST}
+
+
+def test_the_state_is_that_of_the_activation_found(cleared: Clearing) -> None:
+    x = cleared.solution.x + 1.0
+    other = Clearing(
+        cleared.market, replace(cleared.optimum, solution=replace(cleared.solution, x=x))
+    )
+    expected = state_of_activation(cleared.market, x[:3], x[3:6])
+    for field in fields(State):
+        np.testing.assert_allclose(getattr(other.state, field.name), getattr(expected, field.name))
+    assert {OFFERS, COST} <= {check.name for check in other.certificate.checks if not check.ok}
 
 
 @settings(STABLE, max_examples=15)
