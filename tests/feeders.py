@@ -201,7 +201,7 @@ def random_network(
 
 def random_market(
     seed: int, size: int = 8, chords: int = 0, transformers: int = 0, uncertain: int = 4,
-    planes: int = 32,
+    planes: int = 32, band: str = "baseline",
 ) -> Market:  # fmt: skip
     """Market on a random feeder whose limits are met by a hidden activation, most not without."""
     network = random_network(seed, size, chords, transformers)
@@ -226,7 +226,7 @@ def random_market(
             "price_down_eur_per_mwh": rng.uniform(20, 200, len(flexible)),
         }
     )
-    market = Market(network, offers, box, Planes(planes))
+    market = Market(network, offers, box, Planes(planes), band)
     share = rng.uniform(0.2, 0.7, len(offers))
     ways = rng.random(len(offers)) < 0.7
     hidden_kw = share * np.where(ways, offers["up_max_kw"], -offers["down_max_kw"])
@@ -266,7 +266,7 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 @st.composite
-def markets(draw: st.DrawFn, uncertain: int = 12) -> Market:
+def markets(draw: st.DrawFn, uncertain: int = 12, band: str = "baseline") -> Market:
     return random_market(
         draw(st.integers(0, 2**32 - 1)),
         draw(st.integers(3, 30)),
@@ -274,6 +274,7 @@ def markets(draw: st.DrawFn, uncertain: int = 12) -> Market:
         draw(st.integers(0, 2)),
         draw(st.integers(1, uncertain)),
         draw(st.sampled_from([5, 8, 32, 33, 96])),
+        band,
     )
 
 
@@ -394,15 +395,24 @@ class Worst:
         turn = np.conj(self.dense.v_idle) / np.abs(self.dense.v_idle)
         self.v = tuple(part * (turn if part.ndim == 1 else turn[:, None]) for part in self.affine.v)
 
+    @property
+    def share_per_kw(self) -> np.ndarray:
+        """Change of what is left of each deviation per net kW, (loads, offers)."""
+        p_kw = self.market.network.loads.set_index("load")["p_kw"]
+        names, offers = self.market.uncertainty.bands["load"], self.market.offers["load"]
+        return np.array(
+            [
+                [
+                    -1 / p_kw[load] if load == offer and self.market.band == "remainder" else 0.0
+                    for offer in offers
+                ]
+                for load in names
+            ]
+        )
+
     def share(self, net_kw: np.ndarray) -> np.ndarray:
         """What an activation leaves of each deviation, (loads,)."""
-        p_kw = self.market.network.loads.set_index("load")["p_kw"]
-        share = pd.Series(1.0, self.market.uncertainty.bands["load"])
-        if self.market.band == "remainder":
-            for load, kw in zip(self.market.offers["load"], net_kw, strict=True):
-                if load in share.index and kw:
-                    share[load] -= kw / p_kw[load]
-        return share.to_numpy()
+        return 1 + self.share_per_kw @ net_kw
 
     def left(self, net_kw: np.ndarray) -> np.ndarray:
         """All vertices, (loads, vertices), with what an activation leaves of them."""
@@ -450,22 +460,34 @@ class Worst:
             high[bus] = float((self.alpha * z.real + self.beta * np.abs(z.imag)).max())
         return high
 
+    def rows_at_vertices(
+        self, weights: np.ndarray, parts: tuple[np.ndarray, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Re(w z) of one quantity at every vertex: per net kW (w, vertices, offers), and idle."""
+        base, per_kw, per_xi = parts
+        left = self.xi.T[:, :, None] * self.share_per_kw  # vertices, loads, offers
+        moved = per_kw + np.einsum("k,vko->vo", per_xi, left)
+        idle = base + per_xi @ self.xi
+        return np.real(weights[:, None, None] * moved), np.real(weights[:, None] * idle)
+
     def optimum(self) -> tuple[float, np.ndarray]:
         """Least cost and net kW: every vertex its rows, lower limits as choices of s."""
         market, rows, room = self.market, [], []
         ends = market.network.branches[["i_max_from_a", "i_max_to_a"]].to_numpy().T.ravel()
+
+        def add(weights: np.ndarray, parts: tuple[np.ndarray, ...], limit: float) -> None:
+            per_kw, idle = self.rows_at_vertices(weights, parts)
+            if market.band == "baseline":  # all vertices of a weight differ by a constant alone
+                per_kw, idle = per_kw[:, :1], idle.max(axis=1, keepdims=True)
+            rows.append(per_kw.reshape(-1, len(market.offers)))
+            room.append(limit - idle.ravel())
+
         for e in np.flatnonzero(np.isfinite(ends)):
-            vertex = self.planes(self.affine.i[2][e] @ self.xi)
-            rows.append(self.planes(self.affine.i[1][e]).T)
-            room.append(ends[e] - self.planes(self.affine.i[0][e]) - vertex.max(axis=0))
+            add((self.A - 1j * self.B) / self.C, tuple(part[e] for part in self.affine.i), ends[e])
         buses = market.network.buses
         for bus in self.free:
-            base, per_kw, per_xi = (part[bus] for part in self.v)
-            for s in (-1, 1):
-                w = complex(self.alpha, -s * self.beta)
-                rows.append(np.real(w * per_kw)[None])
-                used = np.real(w * (base + per_xi @ self.xi)).max()
-                room.append([buses["v_max_pu"].iloc[bus] - used])
+            w = self.alpha - 1j * self.beta * np.array([-1.0, 1.0])
+            add(w, tuple(part[bus] for part in self.v), buses["v_max_pu"].iloc[bus])
         a, b = np.vstack(rows), np.concatenate(room)
         disjunctions: list[tuple[np.ndarray, np.ndarray]] = []
         while True:
@@ -477,10 +499,10 @@ class Worst:
                 return cost, net_kw
             for bus in new:
                 w = self.alpha - 1j * self.beta * self.slopes(bus)
-                base, per_kw, per_xi = (part[bus] for part in self.v)
-                least = np.array([np.real(z * (base + per_xi @ self.xi)).min() for z in w])
-                need = buses["v_min_pu"].iloc[bus] - least
-                disjunctions.append((np.real(w[:, None] * per_kw), need))
+                per_kw, idle = self.rows_at_vertices(w, tuple(part[bus] for part in self.v))
+                if market.band == "baseline":
+                    per_kw, idle = per_kw[:, :1], idle.min(axis=1, keepdims=True)
+                disjunctions.append((per_kw, buses["v_min_pu"].iloc[bus] - idle))
 
     def _milp(
         self, a: np.ndarray, b: np.ndarray, disjunctions: list[tuple[np.ndarray, np.ndarray]]
@@ -495,11 +517,13 @@ class Worst:
             constraints = [LinearConstraint(np.hstack([a, -a, np.zeros((len(a), choices))]), ub=b)]
             first, big = 0, 0.5  # p.u.: no voltage is missed by more
             for per_kw, need in disjunctions:
-                which = np.zeros((len(need), choices))
-                which[:, first : first + len(need)] = np.eye(len(need))
-                rows = np.hstack([per_kw, -per_kw, -big * which]) * scale
-                constraints.append(LinearConstraint(rows, lb=(need - big) * scale))
-                one = np.concatenate([np.zeros(2 * count), which.sum(axis=0)])
+                which = np.zeros((*need.shape, choices))
+                for s in range(len(need)):
+                    which[s, :, first + s] = 1
+                rows = np.concatenate([per_kw, -per_kw, -big * which], axis=2) * scale
+                rows, low = rows.reshape(-1, rows.shape[2]), ((need - big) * scale).ravel()
+                constraints.append(LinearConstraint(rows, lb=low))
+                one = np.concatenate([np.zeros(2 * count), which[:, 0].sum(axis=0)])
                 constraints.append(LinearConstraint(one[None], lb=1))
                 first += len(need)
             found = milp(
@@ -513,8 +537,9 @@ class Worst:
             chosen, first = found.x[2 * count :] > 0.5, 0
             for per_kw, need in disjunctions:
                 here = chosen[first : first + len(need)]
-                fixed_a.append(np.hstack([-per_kw, per_kw])[here] * scale)
-                fixed_b.append(-need[here] * scale)
+                rows = per_kw[here].reshape(-1, count)
+                fixed_a.append(np.hstack([-rows, rows]) * scale)
+                fixed_b.append(-need[here].ravel() * scale)
                 first += len(need)
         least = linprog(
             price / 1000,

@@ -55,7 +55,8 @@ def assert_three_routes_agree(market: Market) -> Clearing:
     assert (buses["v_min_pu"] - worst.norm_low_pu(ours_kw)[worst.free]).max() < 1e-9
     assert (worst.norm_high_pu(ours_kw)[worst.free] - buses["v_max_pu"]).max() < 1e-9
     # The library's own worst case along the planes is the enumerated one.
-    corners = [market.uncertainty.image(row) for row in market.uncertain[1]]
+    left = market.uncertain[1] * market.remains(ours_kw)
+    corners = [market.uncertainty.image(row) for row in left]
     for e in np.flatnonzero(np.isfinite(i_max_a)):
         normals = market.norm.normals(market.flow.i0_a[e])
         value_a = along(normals[:, None], arrays.state.i_end_a[e] + corners[e]).max()
@@ -68,6 +69,12 @@ def assert_three_routes_agree(market: Market) -> Clearing:
 @settings(STABLE, max_examples=80)
 @given(markets())
 def test_printed_model_arrays_and_all_vertices_agree(market: Market) -> None:
+    assert_three_routes_agree(market)
+
+
+@settings(STABLE, max_examples=40)
+@given(markets(uncertain=6, band="remainder"))
+def test_the_routes_agree_on_a_band_on_the_remainder(market: Market) -> None:
     assert_three_routes_agree(market)
 
 
@@ -266,6 +273,18 @@ def test_lower_limit_with_alternatives_against_a_grid(prices: tuple[float, float
     assert result.cost_eur_per_h <= least + 1e-9
     assert result.cost_eur_per_h > least - 2.5 * max(prices) / 1000  # one step of the grid
     assert result.cost_eur_per_h > 1
+
+
+@pytest.mark.parametrize("prices", [(50.0, 500.0), (500.0, 50.0)])
+@pytest.mark.parametrize("v_min_pu", [1.0, 1.02])
+def test_alternatives_with_a_band_on_the_remainder(
+    prices: tuple[float, float], v_min_pu: float
+) -> None:
+    market = market_with_a_choice(prices, v_min_pu)
+    offers = market.offers.assign(up_max_kw=[600.0, 100.0])  # no more than the loads have
+    market = replace(market, offers=offers, band="remainder")
+    assert (printed_model(market).voltages.big_m > 0).any()
+    assert assert_three_routes_agree(market).cost_eur_per_h > 1
 
 
 def test_price_decides_between_the_alternatives() -> None:

@@ -10,9 +10,10 @@ import pyomo.environ as pyo
 import pytest
 from feeders import STABLE, Worst, market_12, markets, offers_up, random_market, small_market
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_robust import market_with_a_choice
 
-from flexlib import Market, printed_model, robust_model, solve
+from flexlib import Budget, Circle, Market, clear, printed_model, robust_model, solve
 
 EQUATIONS = {"59", "60", "61", "62", "63", "64", "82", "83"}
 
@@ -49,8 +50,9 @@ def set_state(model: pyo.ConcreteModel, market: Market, net_kw: np.ndarray) -> N
 
 
 @settings(STABLE, max_examples=15)
-@given(markets(uncertain=6))
-def test_every_equation_holds_at_the_dense_models_state(market: Market) -> None:
+@given(markets(uncertain=6), st.sampled_from(["baseline", "remainder"]))
+def test_every_equation_holds_at_the_dense_models_state(market: Market, band: str) -> None:
+    market = replace(market, band=band)
     model, worst = printed_model(market), Worst(market)
     net_kw = 0.4 * market.offers["up_max_kw"].to_numpy()
     set_state(model, market, net_kw)
@@ -65,11 +67,15 @@ def test_every_equation_holds_at_the_dense_models_state(market: Market) -> None:
     # (83): the slack of every plane is what the worst vertex leaves.
     i = worst.affine.i[0] + worst.affine.i[1] @ net_kw
     i_max_a = market.network.branches[["i_max_from_a", "i_max_to_a"]].to_numpy().T.ravel()
-    for e in np.flatnonzero(np.isfinite(i_max_a)):
-        left = i_max_a[e] - worst.planes(i[e] + worst.affine.i[2][e] @ worst.xi).max(axis=0)
+    rated = np.flatnonzero(np.isfinite(i_max_a)).tolist()
+    for e in rated:
+        left = i_max_a[e] - worst.planes(i[e] + worst.affine.i[2][e] @ worst.left(net_kw)).max(
+            axis=0
+        )
         for n in range(market.norm.count):
-            row = model.eq_83[e, n]
-            slack_a = row.uslack() / market.norm.apothem
+            r = rated.index(e) * market.norm.count + n
+            assert model.end[r] == e
+            slack_a = model.eq_83[r].uslack() / market.norm.apothem
             assert slack_a == pytest.approx(left[n], abs=1e-6)
     assert len(model.eq_83) == np.isfinite(i_max_a).sum() * market.norm.count
 
@@ -124,3 +130,23 @@ def test_slack_voltage_is_held() -> None:
     assert model.v[1, "re"].value == 1.03
     assert model.v[1, "im"].value == 0
     assert abs(complex(model.v[0, "re"].value, model.v[0, "im"].value)) < 1.03
+
+
+def test_the_printed_model_of_a_budget_is_the_array_routes() -> None:
+    plain, costs = market_12(10, 30), []
+    for gamma in (0.0, 2.5, 7.0):
+        budget = Budget(plain.network, plain.uncertainty.bands, gamma)
+        market = replace(plain, uncertainty=budget)
+        costs.append(solve(printed_model(market)).objective)
+        assert costs[-1] == pytest.approx(clear(market).cost_eur_per_h, abs=1e-9)
+    assert costs[0] == 0 < costs[1] < costs[2]
+    assert costs[2] == pytest.approx(clear(plain).cost_eur_per_h, abs=1e-9)
+
+
+def test_what_is_no_linear_programme_beforehand_is_refused() -> None:
+    plain = small_market()
+    with pytest.raises(ValueError, match="needs planes, not the exact circle"):
+        printed_model(replace(plain, norm=Circle()))
+    budget = Budget(plain.network, plain.uncertainty.bands, 1.5)
+    with pytest.raises(ValueError, match="band on what remains for a box only"):
+        printed_model(replace(plain, uncertainty=budget, band="remainder"))
