@@ -13,9 +13,10 @@ from pyomo.contrib.solver.solvers.highs import Highs
 
 from benchmarks.feeders import feeder_12, generated
 from flexlib import Market, Network, power_flow, printed_model, solve
-from flexlib.robust_arrays import linear_program
-from flexlib.robust_limits import current_margins_a
-from flexlib.solver import without_redundant_rows
+from flexlib.planes import along
+from flexlib.robust_arrays import robust_optimum
+from flexlib.robust_limits import limits_that_can_bind
+from flexlib.robust_rows import current_margins_a, first_rows
 
 Side = Callable[[], Any]
 
@@ -60,7 +61,7 @@ class Case:
 
 def market_case(market: Market) -> Case:
     """Build and solve the robust market; the sides return its cost."""
-    data_s = _prepare(market)
+    data_s = _prepare(market, lambda fresh: fresh.flow.i0_a)
     peers: dict[str, Side] = {
         OWN_DOOR: lambda: solve(printed_model(market)).objective,
         PYOMO: lambda: pyomo_cost(market),
@@ -68,8 +69,8 @@ def market_case(market: Market) -> Case:
     return Case(
         what="robust market",
         market=market,
-        rows=linear_program(market).a.shape[0],
-        ours=lambda: solve(without_redundant_rows(linear_program(market))).objective,
+        rows=len(first_rows(market, limits_that_can_bind(market))),
+        ours=lambda: robust_optimum(market, limits_that_can_bind(market)).solution.objective,
         peers=peers,
         versions=dict.fromkeys(peers, _versions("pyomo", "highspy")),
         tolerance=1e-6,
@@ -97,12 +98,12 @@ def pyomo_cost(market: Market) -> float:
 
 def margin_case(market: Market) -> Case:
     """What the box adds along every plane of every branch end: closed form and enumeration."""
-    data_s = _prepare(market)
+    data_s = _prepare(market, lambda fresh: fresh.uncertain)
     corners = market.uncertainty.vertices().T.copy()
     return Case(
         what="exact margins",
         market=market,
-        rows=len(market.uncertain[1]) * market.norm.count,
+        rows=len(market.uncertain[1]) * market.planes.count,
         ours=lambda: current_margins_a(market),
         peers={CORNERS: lambda: margins_by_enumeration_a(market, corners)},
         versions={CORNERS: _versions("numpy")},
@@ -113,9 +114,10 @@ def margin_case(market: Market) -> Case:
 
 def margins_by_enumeration_a(market: Market, corners: np.ndarray) -> np.ndarray:
     """Largest value over the columns of `corners`, by one matrix product."""
-    along = np.swapaxes(market.norm.project(market.uncertain[1]), 1, 2)
-    at_corners = along.reshape(-1, len(corners)) @ corners
-    return np.asarray(at_corners.max(axis=1).reshape(along.shape[:2]))
+    normals = market.planes.normals(market.flow.i0_a)
+    added_a = along(normals[:, :, None], market.uncertain[1][:, None, :])
+    at_corners = added_a.reshape(-1, len(corners)) @ corners
+    return np.asarray(at_corners.max(axis=1).reshape(normals.shape))
 
 
 def corner_case(market: Market) -> Case:
@@ -172,11 +174,11 @@ def _run_pandapower(net: Any, **options: Any) -> None:
     pp.runpp(net, numba=False, lightsim2grid=False, tolerance_mva=1e-9, **options)
 
 
-def _prepare(market: Market) -> float:
-    """Compute the model data of a market; CPU time of doing so, second time."""
+def _prepare(market: Market, data: Callable[[Market], Any]) -> float:
+    """Compute data of a market that both sides use; CPU time of doing so, second time."""
     for fresh in (market, replace(market)):
         start = process_time()
-        _ = fresh.upward, fresh.uncertain
+        data(fresh)
     return process_time() - start
 
 

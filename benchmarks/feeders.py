@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flexlib import Box, Market, Network, data_path, read_bands, read_network, read_offers
-from flexlib.robust_limits import current_margins_a
+from flexlib.planes import along
 
 V_NOM_KV = 20.0
 TOTAL_KW = 6000.0
@@ -83,10 +83,10 @@ def _tree(buses: int, rng: np.random.Generator) -> Network:
 
 def _limited(market: Market) -> Market:
     """Set the limits: tight where relief is largest, loose elsewhere."""
-    network, count = market.network, len(market.network.branches)
+    network = market.network
     help_kw = market.offers["up_max_kw"].to_numpy() / 3
     idle_a, helped_a = (
-        _needed_a(market, i_a)[:count]
+        _needed_a(market, i_a)
         for i_a in (market.flow.i0_a, market.flow.i0_a + market.upward[1] @ help_kw)
     )
     tight = np.argsort(helped_a / idle_a)[:BINDING]
@@ -98,6 +98,11 @@ def _limited(market: Market) -> Market:
 
 
 def _needed_a(market: Market, i_a: np.ndarray) -> np.ndarray:
-    """Least limit of every branch end that holds over the box."""
-    along = market.norm.project(i_a) + current_margins_a(market)
-    return np.max(along, axis=1) / market.norm.apothem
+    """Least limit of every from end that holds over the box, one end at a time."""
+    normals = market.planes.normals(market.flow.i0_a)
+    needed_a = np.empty(len(market.network.branches))
+    for end in range(len(needed_a)):
+        added_a = along(normals[end][:, None], market.uncertain[1][end])
+        most_a = along(normals[end], i_a[end]) + market.uncertainty.support(added_a)
+        needed_a[end] = most_a.max() / market.planes.apothem
+    return needed_a

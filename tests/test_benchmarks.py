@@ -15,6 +15,8 @@ import pytest
 from benchmarks import cases, feeders
 from benchmarks.measure import COLUMNS, assert_agreement, machine, measure, write_record
 from flexlib import Market, clear, data_path
+from flexlib.robust_limits import limits_that_can_bind
+from flexlib.robust_rows import current_margins_a, first_rows
 
 SECONDS = ["ours_s", "ours_solver_s", "other_s", "other_solver_s", "data_s"]
 RATIOS = ["ratio_min", "ratio_median", "ratio_max"]
@@ -117,3 +119,28 @@ def test_generated_feeder_is_drawn_by_its_seed_and_limits_bind(buses: int) -> No
     assert result.cost_eur_per_h > 0
     binding = np.abs(result.solution.row_dual) > 1e-9
     assert 1 <= binding.sum() <= 10
+
+
+def test_limits_of_a_generated_feeder_are_what_its_box_needs() -> None:
+    market = tiny()
+    i_a = market.flow.i0_a
+    along = np.real(np.conj(market.planes.normals(i_a)) * i_a[:, None]) + current_margins_a(market)
+    from_ends = along[: len(market.network.branches)].max(axis=1) / market.planes.apothem
+    np.testing.assert_allclose(feeders._needed_a(market, i_a), from_ends, rtol=1e-12)
+
+
+def test_our_side_builds_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = cases.market_case(tiny())
+    limits = limits_that_can_bind(case.market)
+    assert case.rows == len(first_rows(case.market, limits))
+    built = []
+    for name in ("limits_that_can_bind", "robust_optimum"):
+        real = getattr(cases, name)
+
+        def counted(*args: object, real=real, name=name) -> object:
+            built.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(cases, name, counted)
+    assert case.ours() == case.ours() == clear(case.market).cost_eur_per_h
+    assert built == ["limits_that_can_bind", "robust_optimum"] * 2
