@@ -1,4 +1,4 @@
-"""The one door to solvers: HiGHS on a linear or mixed-integer programme, proven or raised.
+"""The one door to solvers, proven or raised: HiGHS for linear and integer, Clarabel for convex.
 
 Signs: a dual value is the change of the minimal objective for one unit more on the right-hand
 side of its row. A binding upper limit of a minimisation therefore has a dual of at most zero.
@@ -7,6 +7,7 @@ side of its row. A binding upper limit of a minimisation therefore has a dual of
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, overload
 
 import highspy
 import numpy as np
@@ -16,7 +17,11 @@ from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
 from scipy.sparse import csc_array, csr_array, eye_array, hstack
 
 from flexlib.certificate import Check, largest
+from flexlib.cone_solver import ConeSolution, solve_cone
 from flexlib.errors import Infeasible, NotProven, SolveError, Unbounded
+
+if TYPE_CHECKING:
+    import cvxpy
 
 _TOLERANCE = 1e-9  # primal and dual feasibility asked of the solver
 _INCONCLUSIVE = (
@@ -85,20 +90,26 @@ class Solution:
     checks: tuple[Check, ...]
 
 
+@overload
+def solve(problem: LinearProgram, *, gap: float = ..., time_limit_s: float = ...) -> Solution: ...
+@overload
 def solve(
-    problem: LinearProgram | pyo.ConcreteModel,
+    problem: pyo.ConcreteModel | cvxpy.Problem, *, gap: float = ..., time_limit_s: float = ...
+) -> Solution | ConeSolution: ...
+def solve(
+    problem: LinearProgram | pyo.ConcreteModel | cvxpy.Problem,
     *,
     gap: float = 1e-9,
     time_limit_s: float = 600.0,
-) -> Solution:
+) -> Solution | ConeSolution:
     """Solve to proven optimality or raise.
 
-    One thread and a fixed seed. The values of a Pyomo model's variables are set.
+    One thread and a fixed seed. The values of a model's variables are set.
 
     Parameters
     ----------
-    problem : LinearProgram or pyomo.environ.ConcreteModel
-        Minimisation, linear, with or without integers.
+    problem : LinearProgram, pyomo.environ.ConcreteModel or cvxpy.Problem
+        Minimisation, linear, with or without integers; for cvxpy see `solve_cone`.
     gap : float
         Relative gap at which a mixed-integer optimum counts as proven.
     time_limit_s : float
@@ -106,16 +117,16 @@ def solve(
 
     Returns
     -------
-    Solution
+    Solution or ConeSolution
 
     Raises
     ------
     Infeasible
-        With the names of an irreducible set of conflicting rows.
+        With the names of an irreducible set of conflicting rows or constraints.
     Unbounded
         If the objective has no lower bound.
     ValueError
-        If a Pyomo model's objective is to be maximised.
+        If the objective is to be maximised, or a problem of cvxpy is not of the kind above.
     NotProven
         If the time limit is met first; carries bound and incumbent.
     SolveError
@@ -123,6 +134,8 @@ def solve(
     """
     if isinstance(problem, LinearProgram):
         return _solve_arrays(problem, gap, time_limit_s)
+    if type(problem).__module__.startswith("cvxpy"):  # told without its import, which is slow
+        return solve_cone(problem, time_limit_s)
     program, variables = _arrays(problem)
     solution = _solve_arrays(program, gap, time_limit_s)
     for variable, value in zip(variables, solution.x, strict=True):
