@@ -109,7 +109,7 @@ def covariance_of(errors_kw: pd.DataFrame) -> pd.DataFrame:
 
 
 def budget_risk(gamma: float, count: int) -> float:
-    """Largest probability that a linear limit fails that holds over a budget.
+    """Largest probability that a linear limit fails that holds over a budget, :eq:`price-promise`.
 
     For independent deviations, symmetric within their bands, whatever their distribution
     (Bertsimas and Sim (2004), theorem 3).

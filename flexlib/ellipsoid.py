@@ -72,7 +72,7 @@ class Ellipsoid(UncertaintySet):
         object.__setattr__(self, "root", vector * np.sqrt(np.maximum(value, 0.0)))
 
     def worst(self, columns: np.ndarray) -> np.ndarray:
-        """The point of the surface that faces the columns."""
+        """The point of the surface that faces the columns, :eq:`price-ellipsoid`."""
         pulled = columns @ self.root
         length = np.linalg.norm(pulled, axis=-1, keepdims=True)
         return np.asarray(self.omega * pulled / np.maximum(length, 1e-300) @ self.root.T)
@@ -98,7 +98,7 @@ def omega_gaussian(risk: float) -> float:
     Returns
     -------
     float
-        The quantile of the standard normal distribution at ``1 - risk``.
+        The quantile of the standard normal distribution at ``1 - risk``, :eq:`price-gaussian`.
     """
     _check_risk(risk)
     return float(ndtri(1 - risk))
@@ -118,7 +118,7 @@ def omega_any_distribution(risk: float) -> float:
     Returns
     -------
     float
-        ``sqrt((1 - risk) / risk)``.
+        ``sqrt((1 - risk) / risk)``, :eq:`price-any`.
     """
     _check_risk(risk)
     return float(np.sqrt((1 - risk) / risk))

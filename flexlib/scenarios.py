@@ -87,7 +87,7 @@ class Scenarios(UncertaintySet):
         object.__setattr__(self, "xi", errors_kw / scale_kw)
 
     def worst(self, columns: np.ndarray) -> np.ndarray:
-        """Average of the worst cases, moved by the ball."""
+        """Average of the worst cases, moved by the ball: :eq:`price-cases`."""
         value = columns @ self.xi.T
         rank = np.argsort(np.argsort(-value, axis=-1, kind="stable"), axis=-1)
         weight = np.clip(self.risk * len(self.xi) - rank, 0.0, 1.0) / (self.risk * len(self.xi))
