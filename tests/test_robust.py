@@ -24,7 +24,18 @@ from feeders import (
 )
 from hypothesis import given, settings
 
-from flexlib import Box, Clearing, Infeasible, Market, Network, Planes, clear, printed_model, solve
+from flexlib import (
+    Box,
+    Circle,
+    Clearing,
+    Infeasible,
+    Market,
+    Network,
+    Planes,
+    clear,
+    printed_model,
+    solve,
+)
 from flexlib.planes import along
 from flexlib.robust_certificate import State, state_of_model
 from flexlib.solver import Solution
@@ -335,6 +346,13 @@ def test_shortfall_of_a_current_limit() -> None:
         clear(market)
     assert error.value.conflict == ("current limit of branch 2-3 at its from end",)
     assert_shortfall_is_right(market)
+
+
+@pytest.mark.xfail(reason="reported: measured on the first rows, without cuts", strict=True)
+@pytest.mark.parametrize("offered_kw", [38.9, 20.0])  # between polygon and circle; below both
+def test_shortfall_of_an_exact_circle(offered_kw: float) -> None:
+    offers = offers_up(POD2=offered_kw, POD4=150)
+    assert_shortfall_is_right(replace(market_12(10, 30, offers=offers), norm=Circle()))
 
 
 def test_shortfall_of_an_upper_voltage_limit() -> None:
