@@ -147,9 +147,10 @@ def solve_cone(problem: cvxpy.Problem, time_limit_s: float = 600.0) -> ConeSolut
     Raises
     ------
     Infeasible
-        With the labels of the constraints in conflict, or the text of those that have none;
-        "limits of x" are the attributes of a variable. Constraints of one name count as one. The
-        set is irreducible as far as the solver can tell within a minute.
+        With the labels of the constraints in conflict, or position and text of those that have
+        none; "limits of x" are the attributes of a variable. Constraints under one label count as
+        one. Proven of all points whose absolute values add up to less than a million, and
+        irreducible as far as the solver can tell within a minute.
     Unbounded
         If the objective has no lower bound.
     ValueError
@@ -165,7 +166,10 @@ def solve_cone(problem: cvxpy.Problem, time_limit_s: float = 600.0) -> ConeSolut
     checks = _checks(program, answer)
     if not all(check.ok for check in checks):
         raise _failure(program, answer, _named_rows(problem, data, chain), time_limit_s)
-    _set_values(problem, chain, inverse, answer)
+    values = SimpleNamespace(
+        status="Solved", x=answer.x, z=answer.z, obj_val=np.nan, solve_time=0.0, iterations=0
+    )
+    problem.unpack_results(values, chain, inverse)
     return ConeSolution(program.objective(answer.x), program.bound(answer.z), checks)
 
 
@@ -191,17 +195,9 @@ def _canonical(problem: cvxpy.Problem) -> tuple[dict[str, Any], Any, Any]:
 
 
 def _program(data: dict[str, Any], offset: float) -> _Program:
-    dims = data["dims"]
-    return _Program(
-        data["c"],
-        csc_array(data["A"]),
-        data["b"],
-        float(offset),
-        dims.zero,
-        dims.nonneg,
-        list(dims.soc),
-        list(dims.psd),
-    )
+    dims, a = data["dims"], csc_array(data["A"])
+    sizes = dims.zero, dims.nonneg, list(dims.soc), list(dims.psd)
+    return _Program(data["c"], a, data["b"], float(offset), *sizes)
 
 
 def _run(program: _Program, time_limit_s: float, tolerance: float = _TOLERANCE) -> _Answer:
@@ -227,13 +223,6 @@ def _run(program: _Program, time_limit_s: float, tolerance: float = _TOLERANCE) 
     # a solve that broke off may leave 1e130 or NaN, with which recomputation would overflow
     x, z = (np.clip(np.nan_to_num(values), -1e100, 1e100) for values in (found.x, found.z))
     return _Answer(str(found.status), x, program.project(z, dual=True))
-
-
-def _set_values(problem: cvxpy.Problem, chain: Any, inverse: Any, answer: _Answer) -> None:
-    values = SimpleNamespace(
-        status="Solved", x=answer.x, z=answer.z, obj_val=np.nan, solve_time=0.0, iterations=0
-    )
-    problem.unpack_results(values, chain, inverse)
 
 
 # --------------------------------------------------------------------------------------------
@@ -288,39 +277,47 @@ def _failure(
     program: _Program, answer: _Answer, named_rows: dict[str, np.ndarray], time_limit_s: float
 ) -> SolveError:
     """The error for an answer that is no proven optimum."""
-    checks = _checks(program, answer)
-    if answer.status == "MaxTime":
-        return _not_proven(f"time limit of {time_limit_s:g} s", program, answer, checks)
-    second = _least_violation(program, time_limit_s)
-    if _proves_infeasible(program, second.z):
+    primal, dual, _ = checks = _checks(program, answer)
+    late = answer.status == "MaxTime"
+    stopped = NotProven(
+        f"time limit of {time_limit_s:g} s" if late else f"solver status: {answer.status}",
+        program.bound(answer.z) if dual.ok else -np.inf,
+        program.objective(answer.x) if primal.ok else np.inf,
+    )
+    if late:
+        return stopped
+    if _is_infeasible(program, time_limit_s):
         names = _conflict(program, named_rows)
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "")
         return Infeasible(f"no feasible point; in conflict: {shown}", names)
     falls = answer.status.endswith("DualInfeasible") and _proves_dual_infeasible(program, answer.x)
-    if falls and _checks(program, second)[0].ok:
+    if falls and _checks(program, _least_violation(program, time_limit_s))[0].ok:
         return Unbounded("the objective has no lower bound")
     if "Infeasible" in answer.status:
         return SolveError(f"the solver's claim does not survive recomputation: {answer.status}")
     if answer.status == "Solved":
         what = "; ".join(f"{check.name} {check.value:.3g}" for check in checks if not check.ok)
         return SolveError(f"the solver's answer does not survive recomputation: {what}")
-    return _not_proven(f"solver status: {answer.status}", program, answer, checks)
+    return stopped
 
 
-def _not_proven(
-    limit: str, program: _Program, answer: _Answer, checks: tuple[Check, ...]
-) -> NotProven:
-    primal, dual, _ = checks
-    bound = program.bound(answer.z) if dual.ok else -np.inf
-    return NotProven(limit, bound, program.objective(answer.x) if primal.ok else np.inf)
+def _is_infeasible(program: _Program, time_limit_s: float) -> bool:
+    """Whether there is a proof that a programme is infeasible.
+
+    Near the edge of being feasible one of two certificates may be accurate and the other not:
+    the solver's own, and the multipliers of the least violation.
+    """
+    own = _run(replace(program, c=np.zeros_like(program.c)), time_limit_s)
+    if own.status.endswith("PrimalInfeasible") and _proves_infeasible(program, own.z):
+        return True
+    return _proves_infeasible(program, _least_violation(program, time_limit_s).z)
 
 
 def _least_violation(program: _Program, time_limit_s: float) -> _Answer:
     """Point and multipliers of min t subject to t >= -1 and b - A x + t e in K, e inside K.
 
-    Equations count as pairs of inequalities. This is feasible in any case, and easier to solve
-    than to tell that the programme is not. Its multipliers prove that, if t > 0; else they are
-    put to zero.
+    Equations count as pairs of inequalities. The multipliers prove that the programme without t
+    is infeasible, if t > 0; else they are put to zero.
     """
     k, a, b = program.zero, program.a, program.b
     e = np.concatenate(
@@ -353,8 +350,7 @@ def _conflict(program: _Program, named_rows: dict[str, np.ndarray]) -> list[str]
     kept, conflict = np.ones(len(program.b), dtype=bool), []
     end = perf_counter() + _FILTER_TIME_S
     for name, rows in named_rows.items():
-        part = program.part(kept & ~rows)
-        if _proves_infeasible(part, _least_violation(part, max(end - perf_counter(), 0.0)).z):
+        if _is_infeasible(program.part(kept & ~rows), max(end - perf_counter(), 0.0)):
             kept &= ~rows
         else:
             conflict.append(name)
@@ -364,7 +360,10 @@ def _conflict(program: _Program, named_rows: dict[str, np.ndarray]) -> list[str]
 def _named_rows(problem: cvxpy.Problem, data: dict[str, Any], chain: Any) -> dict[str, np.ndarray]:
     """Rows of every constraint of the problem, and of the attributes of its variables."""
     final = chain.compose_constr_id_map()
-    names = {final.get(c.id, c.id): c.label or shorten(str(c), 60) for c in problem.constraints}
+    names = {
+        final.get(c.id, c.id): c.label or f"constraint {k}: {shorten(str(c), 60)}"
+        for k, c in enumerate(problem.constraints)
+    }
     final = chain.compose_var_id_map()
     variables = {new: v.name() for v in problem.variables() for new in final.get(v.id, [v.id])}
     named: dict[str, np.ndarray] = {}
@@ -380,10 +379,6 @@ def _named_rows(problem: cvxpy.Problem, data: dict[str, Any], chain: Any) -> dic
             continue  # part of an atom: says nothing without the constraint that has the atom
         named.setdefault(name, np.zeros(len(data["b"]), dtype=bool))[rows] = True
     return named
-
-
-# --------------------------------------------------------------------------------------------
-# Cones
 
 
 def _nearest_second_order(s: np.ndarray) -> np.ndarray:
