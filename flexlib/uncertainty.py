@@ -238,7 +238,7 @@ class Budget(UncertaintySet):
             raise DataError([Fault("budget", "", "gamma", f"{self.gamma:g}", expected)])
 
     def worst(self, columns: np.ndarray) -> np.ndarray:
-        """A point of :eq:`price-4` at which :eq:`price-budget` is reached: largest columns first."""
+        """A point of :eq:`price-4` that reaches :eq:`price-budget`: largest columns first."""
         rank = np.argsort(np.argsort(-np.abs(columns), axis=-1, kind="stable"), axis=-1)
         share = np.clip(self.gamma - rank, 0.0, 1.0)
         return np.where(columns < 0, -share, share)
