@@ -13,7 +13,7 @@ import numpy as np
 
 from flexlib.ellipsoid import Ellipsoid
 from flexlib.market import Market
-from flexlib.robust_limits import CURRENT, limits_that_can_bind
+from flexlib.robust_limits import CURRENT, in_words, limits_that_can_bind
 from flexlib.robust_rows import voltage_rows
 from flexlib.uncertainty import Box
 
@@ -47,24 +47,26 @@ def cone_model(market: Market) -> cp.Problem:
     f_up = cp.Variable(len(up_kw), name="f_up_kw", bounds=[0, up_kw])
     f_down = cp.Variable(len(down_kw), name="f_down_kw", bounds=[0, down_kw])
     net_kw = f_up - f_down
-    constraints = [rows.per_kw @ net_kw <= rows.room] if len(rows) else []
+    constraints = [
+        (per_kw @ net_kw <= room).set_label(in_words(market, limits.kind[q], limits.at[q]))
+        for q, per_kw, room in zip(rows.limit, rows.per_kw, rows.room, strict=True)
+    ]
     for q in np.flatnonzero(limits.kind == CURRENT):
         i_a = _parts(limits.base[q]) + _parts(limits.per_kw[q]) @ net_kw
         if isinstance(uncertainty, Box):
             corners = _parts(uncertainty.image(limits.per_xi[q]))
-            constraints += corners_in_circle(i_a, corners, limits.limit[q])
+            within = corners_in_circle(i_a, corners, limits.limit[q])
         else:
             shape = uncertainty.omega * _parts(limits.per_xi[q]) @ uncertainty.root
-            constraints += ellipse_in_circle(i_a, shape, limits.limit[q])
+            within = ellipse_in_circle(i_a, shape, limits.limit[q])
+        constraints.append(within.set_label(in_words(market, CURRENT, limits.at[q])))
     price_up, price_down = (
         market.offers[f"price_{way}_eur_per_mwh"].to_numpy() / 1000 for way in ("up", "down")
     )
     return cp.Problem(cp.Minimize(price_up @ f_up + price_down @ f_down), constraints)
 
 
-def corners_in_circle(
-    i_a: cp.Expression, corners: np.ndarray, i_max_a: float
-) -> list[cp.Constraint]:
+def corners_in_circle(i_a: cp.Expression, corners: np.ndarray, i_max_a: float) -> cp.Constraint:
     """Every corner of a box's image within the circle, :eq:`robust-corners`: one cone a corner.
 
     Parameters
@@ -77,13 +79,13 @@ def corners_in_circle(
 
     Returns
     -------
-    list of cvxpy.Constraint
+    cvxpy.Constraint
     """
     shifted = corners.T + cp.reshape(i_a, (1, 2), order="C")
-    return [cp.norm(shifted, axis=1) <= i_max_a]
+    return cp.norm(shifted, axis=1) <= i_max_a
 
 
-def ellipse_in_circle(i_a: cp.Expression, shape: np.ndarray, i_max_a: float) -> list[cp.Constraint]:
+def ellipse_in_circle(i_a: cp.Expression, shape: np.ndarray, i_max_a: float) -> cp.Constraint:
     """An ellipse ``i + E u``, ``|u| <= 1``, within the circle, :eq:`robust-ellipse` (S-lemma).
 
     Parameters
@@ -96,7 +98,7 @@ def ellipse_in_circle(i_a: cp.Expression, shape: np.ndarray, i_max_a: float) -> 
 
     Returns
     -------
-    list of cvxpy.Constraint
+    cvxpy.Constraint
     """
     turned, axes_a, _ = np.linalg.svd(shape, full_matrices=False)
     e = turned * axes_a  # the same ellipse, with two axes
@@ -109,7 +111,7 @@ def ellipse_in_circle(i_a: cp.Expression, shape: np.ndarray, i_max_a: float) -> 
             [i, e, i_max_a * np.eye(2)],
         ]
     )
-    return [matrix >> 0]
+    return matrix >> 0
 
 
 def _parts(z: np.ndarray) -> np.ndarray:
