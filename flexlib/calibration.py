@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from math import comb, floor
+from math import floor
 
 import numpy as np
 import pandas as pd
+from scipy.special import bdtrc
 
 from flexlib.errors import DataError, Fault
 from flexlib.network import Network
@@ -72,7 +73,8 @@ def bands_of(network: Network, errors_kw: pd.DataFrame, coverage: float) -> pd.D
         faults.append(Fault("frame errors_kw", "", str(load), found, expected))
     if faults:
         raise DataError(faults)
-    width_kw = errors_kw.abs().quantile(coverage, interpolation="higher")
+    inside = int(np.ceil(coverage * len(errors_kw) - 1e-9))
+    width_kw = pd.Series(np.sort(errors_kw.abs(), axis=0)[inside - 1], index=errors_kw.columns)
     own_kw = p_kw[errors_kw.columns].abs()
     for load in width_kw.index[width_kw > own_kw]:
         found = f"errors up to {width_kw[load]:.3g} kW"
@@ -80,7 +82,7 @@ def bands_of(network: Network, errors_kw: pd.DataFrame, coverage: float) -> pd.D
         faults.append(Fault("frame errors_kw", "", str(load), found, expected))
     if faults:
         raise DataError(faults)
-    pct = 100 * width_kw / own_kw
+    pct = 100 * width_kw / own_kw.where(own_kw > 0, 1.0)  # without power there is no error
     return pd.DataFrame({"load": pct.index, "band_pct": pct.to_numpy()})
 
 
@@ -129,8 +131,8 @@ def budget_risk(gamma: float, count: int) -> float:
         raise ValueError(f"a budget lies between 0 and {count}, not at {gamma:g}")
     middle = (gamma + count) / 2
     part = middle - floor(middle)
-    tail = sum(comb(count, k) for k in range(floor(middle) + 1, count + 1))
-    return ((1 - part) * comb(count, floor(middle)) + tail) / 2**count
+    above, at_least = (bdtrc(floor(middle) - below, count, 0.5) for below in (0, 1))
+    return float((1 - part) * at_least + part * above)
 
 
 def _too_few(errors_kw: pd.DataFrame, needed: int, why: str) -> list[Fault]:

@@ -53,7 +53,7 @@ class Ellipsoid(UncertaintySet):
     root: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        names = pd.DataFrame({"load": self.covariance_kw2.index})
+        names = pd.DataFrame({"load": self.covariance_kw2.index.astype(str)})
         faults = unknown_loads(names, self.network, "covariance_kw2")
         faults += _covariance_faults(self.covariance_kw2)
         if not self.omega >= 0:
@@ -64,9 +64,8 @@ class Ellipsoid(UncertaintySet):
         if faults:
             raise DataError(faults)
         load = self.network.load_positions(names["load"])
-        sigma_kw = np.sqrt(np.diag(self.covariance_kw2))
-        scale = np.where(sigma_kw > 0, sigma_kw, 1.0)
-        value, vector = np.linalg.eigh(self.covariance_kw2.to_numpy() / np.outer(scale, scale))
+        sigma_kw, correlation = _correlation(self.covariance_kw2.to_numpy(dtype=float))
+        value, vector = np.linalg.eigh(correlation)
         object.__setattr__(self, "load", load)
         object.__setattr__(self, "delta_kva", sigma_kw * self.network.kva_per_kw[load])
         object.__setattr__(self, "root", vector * np.sqrt(np.maximum(value, 0.0)))
@@ -148,8 +147,19 @@ def _covariance_faults(covariance_kw2: pd.DataFrame) -> list[Fault]:
         row, column = np.unravel_index(apart.argmax(), apart.shape)
         expected = f"the value of its mirror image, {value[column, row]:g}"
         return [fault(names[row], names[column], f"{value[row, column]:g}", expected)]
+    expected = "a positive semidefinite matrix: no eigenvalue below 0"
     least = float(np.linalg.eigvalsh(value)[0])
     if least < -1e-9 * np.abs(value).max():
-        found = f"an eigenvalue of {least:.6g} kW^2"
-        return [fault("", "", found, "a positive semidefinite matrix: no eigenvalue below 0")]
+        return [fault("", "", f"an eigenvalue of {least:.6g} kW^2", expected)]
+    least = float(np.linalg.eigvalsh(_correlation(value)[1])[0])
+    if least < -1e-9 * len(value):
+        return [fault("", "", f"an eigenvalue of {least:.6g} of the correlation", expected)]
     return []
+
+
+def _correlation(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations and correlation; what has no variance is correlated with nothing."""
+    variance = np.diag(covariance)
+    sigma = np.sqrt(np.maximum(variance, 0.0))
+    scale = np.where(sigma > 0, sigma, 1.0)
+    return sigma, covariance / np.outer(scale, scale)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array, diags_array, hstack, sparray
+from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
 
 from flexlib.certificate import Certificate, Check, largest
 from flexlib.errors import Infeasible, VoltageAngleError
@@ -155,7 +155,7 @@ def explained(market: Market, error: Infeasible) -> Infeasible:
     Infeasible
         Names the limits in conflict, and says by how much the offers fall short.
     """
-    conflict = list(dict.fromkeys(row.partition(";")[0] for row in error.conflict))
+    conflict = list(dict.fromkeys(row.rpartition("; ")[0] for row in error.conflict))
     message = f"no activation of the offers is safe; in conflict: {', '.join(conflict)}. "
     return Infeasible(message + _shortfall(market), conflict)
 
@@ -165,7 +165,7 @@ def _shortfall(market: Market) -> str:
     more_kw, wider, at_least = np.zeros_like(market.volume_kw), market, "at least "
     for _ in range(_MOST_ROUNDS):  # a larger offer widens the angle band of the voltage norm
         try:
-            added_kw = _least_addition_kw(_first_program(wider), len(market.offers))
+            added_kw = _least_addition_kw(wider)
         except (Infeasible, VoltageAngleError):
             return _unmet(market)
         more_kw = more_kw + added_kw
@@ -192,19 +192,29 @@ def _first_program(market: Market) -> LinearProgram:
     return linear_program(market, limits, first_rows(market, limits))
 
 
-def _least_addition_kw(program: LinearProgram, offers: int) -> np.ndarray:
-    """Least total volume that makes the programme feasible, shape (2, offers)."""
-    count = 2 * offers
-    extra = replace(
-        program,
-        c=np.concatenate([np.zeros(len(program.c)), np.ones(count)]),
-        a=_beside(program, program.a[:, :count]),
-        lower=np.concatenate([program.lower, np.zeros(count)]),
-        upper=np.concatenate([program.upper, np.full(count, np.inf)]),
-        column_names=program.column_names + [f"extra {n}" for n in program.column_names[:count]],
-        integer=np.concatenate([program.integer, np.zeros(count, dtype=bool)]),
-    )
-    return solve(extra).x[len(program.c) :].reshape(2, offers)
+def _least_addition_kw(market: Market) -> np.ndarray:
+    """Least total volume that makes the market feasible, shape (2, offers)."""
+    count = market.volume_kw.size
+
+    def with_additions(program: LinearProgram) -> LinearProgram:
+        columns, free = len(program.c), np.full(count, np.inf)
+        added = csr_array(hstack([eye_array(count, columns), -eye_array(count)]))
+        limited = csr_array(hstack([program.a, csr_array((len(program.row_names), count))]))
+        return replace(
+            program,
+            c=np.concatenate([np.zeros(columns), np.ones(count)]),
+            a=csr_array(vstack([limited, added])),
+            row_lower=np.concatenate([program.row_lower, -free]),
+            row_upper=np.concatenate([program.row_upper, market.volume_kw.ravel()]),
+            lower=np.concatenate([program.lower, np.zeros(count)]),
+            upper=np.concatenate([free, program.upper[count:], free]),
+            row_names=[*program.row_names, *(f"offer; {k}" for k in range(count))],
+            column_names=[*program.column_names, *(f"extra {k}" for k in range(count))],
+            integer=np.concatenate([program.integer, np.zeros(count, dtype=bool)]),
+        )
+
+    found = robust_optimum(market, limits_that_can_bind(market), with_additions)
+    return found.solution.x[-count:].reshape(2, -1)
 
 
 def _unmet(market: Market) -> str:
@@ -215,7 +225,7 @@ def _unmet(market: Market) -> str:
     relaxed = replace(
         program,
         c=np.concatenate([np.zeros(len(program.c)), np.ones(rows)]),
-        a=_beside(program, diags_array(missing)),
+        a=csr_array(hstack([program.a, diags_array(missing)])),
         lower=np.concatenate([program.lower, np.zeros(rows)]),
         upper=np.concatenate([program.upper, np.full(rows, np.inf)]),
         column_names=program.column_names + [f"violation {name}" for name in program.row_names],
@@ -225,12 +235,8 @@ def _unmet(market: Market) -> str:
     worst: dict[str, str] = {}
     for row in np.argsort(-violation, kind="stable"):
         if violation[row] > 1e-6:
-            limit = program.row_names[row].partition(";")[0]
+            limit = program.row_names[row].rpartition("; ")[0]
             unit = "A" if limit.startswith(CURRENT) else "V"
             worst.setdefault(limit, f"by {violation[row]:.3f} {unit}")
     listed = ", ".join(f"{limit} {amount}" for limit, amount in worst.items())
     return f"No volume of these offers is enough; least violations with them: {listed}."
-
-
-def _beside(program: LinearProgram, columns: sparray) -> csr_array:
-    return csr_array(hstack([program.a, columns]))

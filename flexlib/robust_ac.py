@@ -16,16 +16,17 @@ from flexlib.powerflow import PowerFlow, power_flow
 from flexlib.robust_limits import (
     CURRENT,
     Limits,
-    limits_that_can_bind,
+    closest_limits,
     relinearised,
-    worst_deviations,
 )
+from flexlib.robust_rows import worst_deviations
 
 _TOLERANCE_A = 1e-3
 _TOLERANCE_PU = 1e-6
-_SPARE = 0.05  # limits that come as close as this in the linear model are climbed
+_CLIMBED = 64  # limits that come closest in the linear model
 _MOST_VOLTAGES = 2_000_000  # bus voltages that are held at once
 _MOST_STEPS = 20  # of an ascent
+_STEP = 1e-4  # of xi, for the slopes
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def ac_worst_case(
     """AC power flow at the corners of the set: all of up to 2^14, else an ascent for each limit.
 
     The ascent linearises each limit around the AC voltages at its worst point, goes to the worst
-    point of that, and repeats.
+    point of that, and repeats; from the worst of all it follows the slopes of the AC power flow.
 
     Parameters
     ----------
@@ -86,7 +87,9 @@ def ac_worst_case(
         n = len(market.uncertainty.load)
         directions = np.random.default_rng(seed).standard_normal((64, n))
         search.visit(np.concatenate([np.zeros((1, n)), market.uncertainty.worst(directions)]))
-        search.climb(limits_that_can_bind(market, _SPARE))
+        search.climb(closest_limits(market, _CLIMBED))
+        for index, key in enumerate(search.best):
+            search.follow(key, index)
     return search.result(corners is not None)
 
 
@@ -94,7 +97,7 @@ class _AcSearch:
     """Keeps the worst of all power flows visited."""
 
     def __init__(self, market: Market, net_kw: np.ndarray) -> None:
-        self.market, self.net_kw = market, net_kw
+        self.market, self.net_kw, self.buses = market, net_kw, len(market.network.buses)
         self.best = {"current": -np.inf, "voltage": -np.inf}
         self.xi = {key: np.zeros(len(market.uncertainty.load)) for key in self.best}
         self.i_worst_a = np.zeros(len(market.flow.admittance.ends))
@@ -102,10 +105,10 @@ class _AcSearch:
 
     def visit(self, xi: np.ndarray) -> np.ndarray:
         """Solve the power flow at every row of xi, remember the worst, return the voltages."""
-        parts = max(1, len(xi) * len(self.market.network.buses) // _MOST_VOLTAGES)
+        parts = max(1, len(xi) * self.buses // _MOST_VOLTAGES)
         voltages = []
         for some in np.array_split(xi, parts):
-            flow = power_flow(self.market.network, self.market.loads_kva(some, self.net_kw))
+            flow = self.flow(some)
             for key, excess in zip(self.best, _excess(self.market, flow), strict=True):
                 worst = int(np.argmax(excess))
                 if excess[worst] > self.best[key]:
@@ -117,13 +120,32 @@ class _AcSearch:
         return np.concatenate(voltages)
 
     def climb(self, limits: Limits) -> None:
-        """Go to the worst point of every limit, as long as the worst of all gets worse."""
+        """Go to the worst point of every limit, until all of them stay where they are."""
+        before = None
         for _ in range(_MOST_STEPS if len(limits.kind) else 0):
-            before = dict(self.best)
-            v_pu = self.visit(worst_deviations(self.market, limits, self.net_kw))
-            if all(self.best[key] <= before[key] + 1e-9 for key in before):
+            xi = worst_deviations(self.market, limits, self.net_kw)
+            if before is not None and np.allclose(xi, before, rtol=0, atol=1e-6):
                 break
+            before, v_pu = xi, self.visit(xi)
             limits = relinearised(self.market, limits, v_pu)
+
+    def follow(self, key: str, index: int) -> None:
+        """From the worst point go where the slopes of its excess point, while that gets worse."""
+        n = len(self.market.uncertainty.load)
+        before = -np.inf
+        while self.best[key] > before and n:
+            before = self.best[key]
+            near = np.vstack([self.xi[key], self.xi[key] + _STEP * np.eye(n)])
+            parts = np.array_split(near, max(1, near.size // n * self.buses // _MOST_VOLTAGES))
+            excess = np.concatenate(
+                [_excess(self.market, self.flow(part))[index] for part in parts]
+            )
+            self.cases += len(near)
+            self.visit(self.market.uncertainty.worst((excess[1:] - excess[0]) / _STEP)[None, :])
+
+    def flow(self, xi: np.ndarray) -> PowerFlow:
+        """Power flow at every row of xi."""
+        return power_flow(self.market.network, self.market.loads_kva(xi, self.net_kw))
 
     def result(self, enumerated: bool) -> AcWorstCase:
         """Everything found."""

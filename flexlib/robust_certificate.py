@@ -240,9 +240,9 @@ def _voltage_violations(market: Market, state: State) -> tuple[float, float]:
     low, high = [-np.inf], [-np.inf]
     for bus in free:
         v_pu, dv_pu = state.v_pu[bus], columns[bus]
-        if abs(v_pu) + reach[bus] > v_max[bus]:
+        if not abs(v_pu) + reach[bus] <= v_max[bus]:  # nor if it is not a number
             high.append(farthest(market.uncertainty, v_pu, dv_pu, 1e-9)[1] - v_max[bus])
-        if abs(v_pu) - reach[bus] < v_min[bus]:
+        if not abs(v_pu) - reach[bus] >= v_min[bus]:
             nearest = _nearest_to_zero(v_pu + market.uncertainty.image(dv_pu))
             towards = nearest / abs(nearest)
             drop = market.uncertainty.support(-along(towards, dv_pu))

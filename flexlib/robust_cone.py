@@ -100,7 +100,7 @@ def ellipse_in_circle(i_a: cp.Expression, shape: np.ndarray, i_max_a: float) -> 
     -------
     cvxpy.Constraint
     """
-    turned, axes_a, _ = np.linalg.svd(shape, full_matrices=False)
+    turned, axes_a, _ = np.linalg.svd(np.hstack([shape, np.zeros((2, 2))]), full_matrices=False)
     e = turned * axes_a  # the same ellipse, with two axes
     tau = cp.Variable(nonneg=True)
     i = cp.reshape(i_a, (2, 1), order="C")

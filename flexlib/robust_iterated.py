@@ -20,8 +20,8 @@ from flexlib.market import Market
 from flexlib.robust import Clearing, explained
 from flexlib.robust_ac import ac_at_worst, ac_checks
 from flexlib.robust_arrays import robust_optimum
-from flexlib.robust_limits import CURRENT, limits_that_can_bind, relinearised, worst_deviations
-from flexlib.robust_rows import cuts
+from flexlib.robust_limits import CURRENT, limits_that_can_bind, relinearised
+from flexlib.robust_rows import cuts, worst_deviations
 
 _SPARE = 0.05  # limits that come as close as this at the baseline are iterated
 _MOST_ROUNDS = 20

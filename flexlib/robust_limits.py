@@ -15,11 +15,10 @@ from scipy.sparse import csr_array, diags_array, vstack
 from flexlib.admittance import S_BASE_KVA
 from flexlib.errors import VoltageAngleError
 from flexlib.market import Market
-from flexlib.planes import LambdaBeta, Planes, along
+from flexlib.planes import LambdaBeta, Planes
 
 CURRENT, UPPER, LOWER = "current", "upper voltage", "lower voltage"
 _CHUNK = 256  # loads whose responses are held at once
-_TURNS = 8  # of the direction in which a worst value is sought
 
 
 @dataclass(frozen=True)
@@ -120,19 +119,44 @@ def limits_that_can_bind(market: Market, spare: float = 1e-6) -> Limits:
         If the offers reach voltage angles above 45 degrees.
     """
     disc = reach(market)
+    ends, upper, lower = (share > 1 - spare for share in _shares(market, disc))
+    parts = (np.flatnonzero(ends), np.flatnonzero(upper), np.flatnonzero(lower))
+    return _limits(market, parts, disc.voltage_norm)
+
+
+def closest_limits(market: Market, count: int) -> Limits:
+    """The quantities that come closest to their limits, by the same bound.
+
+    Parameters
+    ----------
+    market : Market
+    count : int
+        How many of them, at most.
+
+    Returns
+    -------
+    Limits
+    """
+    disc = reach(market)
+    shares = _shares(market, disc)
+    at_least = np.sort(np.concatenate(shares))[::-1][:count][-1]
+    parts = tuple(np.flatnonzero((share > 0) & (share >= at_least)) for share in shares)
+    return _limits(market, parts, disc.voltage_norm)
+
+
+def _shares(market: Market, disc: Reach) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Largest shares of current, upper and lower voltage limits that the discs let be used."""
     admittance, buses = market.flow.admittance, market.network.buses
     i_max_a = admittance.ends["i_max_a"].to_numpy()
     apothem = market.norm.apothem if isinstance(market.norm, Planes) else 1.0
-    error = disc.voltage_norm.error
     v_nom_v = 1000 * buses["v_nom_kv"].to_numpy()
-    high = (np.abs(disc.v_centre_v) + disc.v_radius_v) * (1 + error)
-    low = (np.abs(disc.v_centre_v) - disc.v_radius_v) * (1 - error)
-    current = np.abs(disc.i_centre_a) + disc.i_radius_a > i_max_a * apothem * (1 - spare)
-    upper = high > buses["v_max_pu"].to_numpy() * v_nom_v * (1 - spare)
-    lower = low < buses["v_min_pu"].to_numpy() * v_nom_v * (1 + spare)
-    free = admittance.free
-    parts = (np.flatnonzero(current), free[upper[free]], free[lower[free]])
-    return _limits(market, parts, disc.voltage_norm)
+    error, centre_v = disc.voltage_norm.error, np.abs(disc.v_centre_v)
+    high = (centre_v + disc.v_radius_v) * (1 + error)
+    low = np.maximum((centre_v - disc.v_radius_v) * (1 - error), 1e-9)
+    upper = high / (buses["v_max_pu"].to_numpy() * v_nom_v)
+    lower = buses["v_min_pu"].to_numpy() * v_nom_v / low
+    upper[market.network.slack] = lower[market.network.slack] = 0.0
+    return (np.abs(disc.i_centre_a) + disc.i_radius_a) / (i_max_a * apothem), upper, lower
 
 
 def relinearised(
@@ -269,27 +293,3 @@ def _functions(
     per_kw = per_load(market.offer_load, -market.direction)
     per_xi = per_load(market.uncertainty.load, market.uncertainty.delta_kva)
     return base, per_kw, per_xi
-
-
-def worst_deviations(market: Market, limits: Limits, net_kw: np.ndarray) -> np.ndarray:
-    """Deviation at which each quantity is worst in its linear model, shape (m, n).
-
-    Parameters
-    ----------
-    market : Market
-    limits : Limits
-    net_kw : numpy.ndarray, shape (offers,)
-
-    Returns
-    -------
-    numpy.ndarray
-        Along the direction that the worst value itself has.
-    """
-    columns = limits.per_xi * market.remains(net_kw)
-    z = limits.base + limits.per_kw @ net_kw
-    side = np.where(limits.kind == LOWER, -1.0, 1.0)[:, None]
-    xi = np.zeros(columns.shape)
-    for _ in range(_TURNS):
-        towards = (z + (columns * xi).sum(axis=1))[:, None]
-        xi = market.uncertainty.worst(side * along(towards, columns))
-    return xi

@@ -17,6 +17,7 @@ from flexlib.robust_limits import CURRENT, LOWER, UPPER, Limits
 from flexlib.uncertainty import UncertaintySet
 
 _BROKEN = 1e-8  # ampere or volt beyond which a row is missing, above what the solver lets pass
+_TURNS = 8  # of the direction in which a least value is sought
 _FIRST_SIDES = Planes(32, inscribed=False)  # stand for a circle until cuts are added
 
 
@@ -255,12 +256,14 @@ def cuts(market: Market, limits: Limits, rows: Rows, net_kw: np.ndarray) -> Rows
         None left: the activation is optimal for the whole set.
     """
     again = robust_rows(market, limits, rows.limit, rows.normal, rows.bound, net_kw)
-    tolerance = np.maximum(_BROKEN, 1e-9 * np.abs(rows.bound))
-    worse = again.per_kw @ net_kw - again.room > tolerance + np.maximum(
-        0, rows.per_kw @ net_kw - rows.room
-    )
-    found = again.take(np.flatnonzero(worse))
-    found = replace(found, big_m=rows.big_m[worse])
+    lines = np.column_stack([rows.limit, rows.normal.real, rows.normal.imag])
+    _, first, line = np.unique(lines, axis=0, return_index=True, return_inverse=True)
+    missed = np.zeros(len(first))  # by the row of each line that is missed most, if any
+    np.maximum.at(missed, line.ravel(), rows.per_kw @ net_kw - rows.room)
+    beyond = (again.per_kw @ net_kw - again.room)[first]
+    tolerance = np.maximum(_BROKEN, 1e-9 * np.abs(rows.bound[first]))
+    worse = np.sort(first[beyond > missed + tolerance])
+    found = replace(again.take(worse), big_m=rows.big_m[worse])
     if isinstance(market.norm, Planes):
         return found
     current = np.flatnonzero(limits.kind == CURRENT)
@@ -308,6 +311,8 @@ def farthest(
         towards = np.exp(1j * np.concatenate([start, start + width]))
         xi = uncertainty.worst(along(towards[:, None], columns))
         points = centre + xi @ columns
+        if not np.isfinite(points).all():
+            return best_xi, np.nan
         if np.abs(points).max() > best:
             best, best_xi = float(np.abs(points).max()), xi[np.abs(points).argmax()]
         here, there = along(towards, points).reshape(2, -1)
@@ -319,3 +324,31 @@ def farthest(
         half = width[wide] / 2
         start, width = np.concatenate([start[wide], start[wide] + half]), np.tile(half, 2)
     return best_xi, max(best, bound)
+
+
+def worst_deviations(market: Market, limits: Limits, net_kw: np.ndarray) -> np.ndarray:
+    """Deviation at which each quantity is worst in its linear model, shape (m, n).
+
+    Parameters
+    ----------
+    market : Market
+    limits : Limits
+    net_kw : numpy.ndarray, shape (offers,)
+
+    Returns
+    -------
+    numpy.ndarray
+        Where the magnitude is largest; for a lower limit, where it is least along the direction
+        of the least value itself.
+    """
+    columns = limits.per_xi * market.remains(net_kw)
+    z = limits.base + limits.per_kw @ net_kw
+    xi = np.zeros(columns.shape)
+    for q, kind in enumerate(limits.kind):
+        if kind != LOWER:
+            xi[q], _ = farthest(market.uncertainty, z[q], columns[q], _BROKEN)
+            continue
+        for _ in range(_TURNS):
+            least = z[q] + columns[q] @ xi[q]
+            xi[q] = market.uncertainty.worst(-along(least, columns[q]))
+    return xi

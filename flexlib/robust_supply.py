@@ -24,6 +24,7 @@ from flexlib.robust_limits import Limits, limits_that_can_bind
 from flexlib.solver import LinearProgram, without_redundant_rows
 
 _SAME_KW = 1e-6
+_FIXED_KW = 1e-8  # around a volume that is asked for
 _SAME_EUR = 1e-7
 
 
@@ -69,11 +70,12 @@ class SupplyCurve:
         flow = power_flow(market.network, loads_kva)
         at_slack = market.flow.admittance.y_bus[[slack]] @ flow.v_pu.T
         drawn_kw = 1000 * np.real(flow.v_pu[:, slack] * np.conj(at_slack.ravel()))
+        drawn_kw += loads_kva[:, market.network.load_bus == slack].real.sum(axis=1)
         return np.asarray(drawn_kw[0] - drawn_kw[1:])
 
 
 def supply_curve(market: Market) -> SupplyCurve:
-    """Find all corners of the curve of cost against volume.
+    """Find all corners of the curve of cost against volume, :eq:`day-supply`.
 
     At a price upstream the operator offers the volume at which cost less revenue is least. A
     chord of the curve is a price; either no volume is better than both its ends, and the curve
@@ -153,7 +155,7 @@ def _volume_kw(
 
 
 def _cheapest(market: Market, limits: Limits, volume_kw: float) -> Clearing:
-    """Least costly activation of a net volume, within a milliwatt."""
+    """Least costly activation of a net volume."""
     way = np.repeat([1.0, -1.0], len(market.offers))
 
     def with_volume(program: LinearProgram) -> LinearProgram:
@@ -163,8 +165,8 @@ def _cheapest(market: Market, limits: Limits, volume_kw: float) -> Clearing:
         return replace(
             kept,
             a=csr_array(vstack([kept.a, csr_array(row)])),
-            row_lower=np.append(kept.row_lower, volume_kw - _SAME_KW),
-            row_upper=np.append(kept.row_upper, volume_kw + _SAME_KW),
+            row_lower=np.append(kept.row_lower, volume_kw - _FIXED_KW),
+            row_upper=np.append(kept.row_upper, volume_kw + _FIXED_KW),
             row_names=[*kept.row_names, "net volume; kW"],
         )
 

@@ -60,9 +60,13 @@ class Scenarios(UncertaintySet):
     xi: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        names = pd.DataFrame({"load": self.errors_kw.columns})
+        names = pd.DataFrame({"load": self.errors_kw.columns.astype(str)})
         faults = unknown_loads(names, self.network, "errors_kw")
         errors_kw = self.errors_kw.to_numpy(dtype=float)
+        faults += [
+            Fault("frame errors_kw", "", load, "a second column of this name", "one")
+            for load in names["load"][names["load"].duplicated()]
+        ]
         bad = np.argwhere(~np.isfinite(errors_kw))
         faults += [
             Fault("frame errors_kw", str(row), str(names["load"][column]), "no number", "a number")
@@ -70,9 +74,10 @@ class Scenarios(UncertaintySet):
         ]
         if not 0 < self.risk <= 1:
             faults.append(Fault("scenarios", "", "risk", f"{self.risk:g}", "above 0, up to 1"))
-        elif len(errors_kw) < 1 / self.risk:
+        elif self.risk * len(errors_kw) < 1 - 1e-9:
             found = f"{len(errors_kw)} cases"
-            expected = f"at least {1 / self.risk:.0f} for a risk of {self.risk:g}"
+            needed = int(np.ceil(1 / self.risk - 1e-9))
+            expected = f"at least {needed} for a risk of {self.risk:g}"
             faults.append(Fault("frame errors_kw", "", "", found, expected))
         if not self.radius >= 0:
             faults.append(Fault("scenarios", "", "radius", f"{self.radius:g}", "at least 0"))

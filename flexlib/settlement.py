@@ -21,7 +21,7 @@ _PAID_KW = 1e-6
 
 
 def settle(clearings: Mapping[pd.Timestamp, Clearing], duration_h: float) -> pd.DataFrame:
-    """Payments for every activation of several periods.
+    """Payments for every activation of several periods by both rules, :eq:`day-paid`.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def settle(clearings: Mapping[pd.Timestamp, Clearing], duration_h: float) -> pd.
 
 
 def locational_prices_eur_per_mwh(clearing: Clearing) -> np.ndarray:
-    """What one more MWh of upward flexibility at each offer's load would save.
+    """What one more MWh of upward flexibility at each offer's load would save, :eq:`day-location`.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ def locational_prices_eur_per_mwh(clearing: Clearing) -> np.ndarray:
     numpy.ndarray, shape (offers,)
         Not above the price of an offer that is not activated, equal to that of one activated
         in part, not below that of one activated in full; negative where downward flexibility
-        is worth something.
+        is worth something. What it pays above the cost are rents, :eq:`day-rent`.
     """
     return np.asarray(1000 * _duals(clearing) @ clearing.optimum.rows.per_kw)
 
 
 def band_costs_eur_per_h(clearing: Clearing) -> pd.DataFrame:
-    """Share of the cost that each load's uncertainty causes, at the margin.
+    """Share of the cost that each load's uncertainty causes, at the margin, :eq:`day-causes`.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def band_costs_eur_per_h(clearing: Clearing) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns load and cost_eur_per_h: the change of the cost if the load's deviations grew by
-        a small share, divided by that share.
+        a small share, divided by that share. With the part of the baseline they add up to what
+        is paid at locational prices, :eq:`day-balance`.
     """
     market, optimum = clearing.market, clearing.optimum
     duals = _duals(clearing)

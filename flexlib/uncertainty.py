@@ -81,6 +81,9 @@ class UncertaintySet(ABC):
     def image(self, columns: np.ndarray) -> np.ndarray:
         """Boundary points of the image of the set in the complex plane.
 
+        The directions are those in which the image of the box around the set looks round, so that
+        a thin one is drawn as well.
+
         Parameters
         ----------
         columns : numpy.ndarray of complex, shape (n,)
@@ -91,8 +94,13 @@ class UncertaintySet(ABC):
         numpy.ndarray of complex
             In counter-clockwise order; for a polygon that is known, its corners.
         """
-        towards = np.exp(2j * np.pi * np.arange(_OUTLINE) / _OUTLINE)
-        return self.worst(np.real(np.conj(towards)[:, None] * columns)) @ columns
+        parts = np.array([columns.real, columns.imag])
+        turned, size, _ = np.linalg.svd(np.hstack([parts * self.reach, np.zeros((2, 2))]))
+        turned[:, 1] *= np.linalg.det(turned)  # a turn and no reflection: counter-clockwise
+        angle = 2 * np.pi * np.arange(_OUTLINE) / _OUTLINE
+        size = np.maximum(size, 1e-9 * max(size[0], 1e-300))
+        towards = turned @ (np.array([np.cos(angle), np.sin(angle)]) / size[:, None])
+        return self.worst(towards.T @ parts) @ columns
 
     def vertices(self) -> np.ndarray | None:
         """All corners of the set, shape (count, n); None if there are more than 2^14 or no end."""

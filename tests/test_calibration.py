@@ -63,7 +63,6 @@ def test_bands_hold_the_share_and_hardly_more(cases: int, coverage: float) -> No
     assert ((errors_kw.abs() < width_kw - 1e-9).mean() < coverage + 1 / cases).all()
 
 
-@pytest.mark.xfail(reason="reported: one case more than the share needs")
 def test_bands_are_the_least_that_hold_the_share() -> None:
     errors_kw = errors(200, one=30)
     width_kw = Box(network(), bands_of(network(), errors_kw, 0.95)).delta_kva.real
@@ -106,7 +105,6 @@ def test_coverages_that_are_none(coverage: float, found: str) -> None:
         bands_of(network(), errors(500, one=1), coverage)
 
 
-@pytest.mark.xfail(reason="reported: 0 / 0 is an empty cell of the table")
 def test_a_load_without_power_and_without_errors_has_no_band() -> None:
     grid = small_network(loads={"p_kw": [600.0, 900, 0], "q_kvar": [200.0, 300, 0]})
     table = bands_of(grid, pd.DataFrame({"one": [1.0] * 40, "sun": [0.0] * 40}), 0.5)
@@ -190,6 +188,5 @@ def test_budgets_that_are_none(gamma: float, found: str) -> None:
         budget_risk(gamma, 3)
 
 
-@pytest.mark.xfail(reason="reported: binomials beyond the range of floats", raises=OverflowError)
 def test_the_risk_of_a_budget_over_many_loads() -> None:
     assert budget_risk(60.3, 2000) == pytest.approx(binomial_bound(60.3, 2000))

@@ -209,19 +209,13 @@ def test_rounding_is_no_fault() -> None:
     assert one.reach.tolist() == pytest.approx([1, 1])
 
 
-BUG = pytest.mark.xfail(reason="reported: covariances of very different sizes, or not exact")
-
-
-@BUG
 def test_a_correlation_above_one_is_refused_whatever_the_units() -> None:
     assert len(faults_of(lambda: ellipsoid([[1e6, 2.0], [2.0, 1e-6]]))) == 1
 
 
-@BUG
 def test_a_variance_that_rounding_made_negative_is_none() -> None:
     assert ellipsoid([[1.0, 0], [0, -1e-12]]).delta_kva[1] == 0
 
 
-@BUG
 def test_names_that_are_no_text_are_unknown_loads() -> None:
     assert len(faults_of(lambda: ellipsoid(np.eye(2), names=[0, 1]))) == 2

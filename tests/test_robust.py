@@ -348,7 +348,6 @@ def test_shortfall_of_a_current_limit() -> None:
     assert_shortfall_is_right(market)
 
 
-@pytest.mark.xfail(reason="reported: measured on the first rows, without cuts", strict=True)
 @pytest.mark.parametrize("offered_kw", [38.9, 20.0])  # between polygon and circle; below both
 def test_shortfall_of_an_exact_circle(offered_kw: float) -> None:
     offers = offers_up(POD2=offered_kw, POD4=150)
@@ -406,9 +405,7 @@ def test_no_volume_helps() -> None:
     "branch",
     [
         "S, to A [1]",
-        pytest.param(
-            "S; to A", marks=pytest.mark.xfail(reason="reported: cut at the semicolon", strict=True)
-        ),
+        "S; to A",
     ],
 )
 def test_limits_in_conflict_are_named_whatever_the_identifiers(branch: str) -> None:

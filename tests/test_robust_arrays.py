@@ -239,9 +239,6 @@ def test_rounds_of_cuts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         robust_optimum(market, limits)
 
 
-@pytest.mark.xfail(
-    reason="reported: an alternative that is not chosen is cut for ever", strict=True
-)
 @pytest.mark.parametrize(("v_min_pu", "gamma"), [(1.02, 0.5), (1.0, 1.5)])
 def test_cuts_of_alternatives_come_to_an_end(v_min_pu: float, gamma: float) -> None:
     plain = market_with_a_choice((50.0, 500.0), v_min_pu)

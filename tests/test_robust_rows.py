@@ -32,6 +32,7 @@ from flexlib.robust_rows import (
     first_rows,
     robust_rows,
     voltage_rows,
+    worst_deviations,
 )
 
 BAND = st.sampled_from(["baseline", "remainder"])
@@ -455,3 +456,26 @@ def test_a_box_and_a_band_on_the_baseline_need_no_cuts() -> None:
     box = replace(random_market(1, 9), band="remainder")
     for net_kw in corners_of_offers(box).T:
         assert not len(cuts(box, every_limit(box), first_rows(box, every_limit(box)), net_kw))
+
+
+# --------------------------------------------------------------------------------------------
+# Where each quantity is worst
+
+
+@pytest.mark.parametrize("band", ["baseline", "remainder"])
+@pytest.mark.parametrize("gamma", [None, 1.5])
+@pytest.mark.parametrize("seed", range(6))
+def test_worst_deviations_are_the_enumerated_ones(
+    seed: int, gamma: float | None, band: str
+) -> None:
+    market = replace(random_market(seed, 10, seed % 2, seed % 3, uncertain=4), band=band)
+    market = market if gamma is None else with_budget(market, gamma)
+    limits, worst = every_limit(market), Worst(market)
+    net_kw = 0.5 * (market.volume_kw[0] - market.volume_kw[1])
+    xi = worst_deviations(market, limits, net_kw)
+    assert (np.abs(xi).sum(axis=1) <= (gamma or len(xi.T)) + 1e-9).all()
+    found = np.abs(limits.values(market, xi, net_kw))
+    for q, kind in enumerate(limits.kind):
+        z = np.abs(at_vertices(worst, limits, q, net_kw))
+        expected = z.min() if kind == LOWER else z.max()
+        assert found[q] == pytest.approx(expected, rel=1e-6, abs=1e-9)

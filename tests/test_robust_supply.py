@@ -46,7 +46,6 @@ def test_the_curve_is_the_least_cost_of_every_volume(seed: int, kind: str, band:
         assert row.cost_eur_per_h == pytest.approx(paid, abs=1e-6)
 
 
-@pytest.mark.xfail(reason="reported: corners within a milliwatt where a curve is steep")
 def test_steep_curves_are_found_as_well() -> None:
     price = curve_of(14).frame["price_eur_per_mwh"].to_numpy()[1:]
     assert (np.diff(price) > 1e-6).all()
@@ -122,7 +121,7 @@ def from_upstream_kw(market: Market, net_kw: np.ndarray) -> float:
     [
         9,
         0,
-        pytest.param(4, marks=pytest.mark.xfail(reason="reported: an offer at the slack bus")),
+        4,
     ],
 )
 def test_at_the_slack_bus_arrives_what_an_ac_power_flow_finds(seed: int) -> None:
