@@ -479,3 +479,13 @@ def test_worst_deviations_are_the_enumerated_ones(
         z = np.abs(at_vertices(worst, limits, q, net_kw))
         expected = z.min() if kind == LOWER else z.max()
         assert found[q] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.xfail(reason="reported: turns to and fro where the least lies on an edge", strict=True)
+@pytest.mark.parametrize("net_kw", [(-1300.0, 1000.0), (0.0, 0.0), (450.0, -400.0)])
+def test_a_worst_low_voltage_is_no_higher_than_at_any_vertex(net_kw: tuple[float, float]) -> None:
+    market = market_with_a_choice((50.0, 50.0), 1.0)
+    limits, worst, at = every_limit(market), Worst(market), np.array(net_kw)
+    found = np.abs(limits.values(market, worst_deviations(market, limits, at), at))
+    for q in np.flatnonzero(limits.kind == LOWER):
+        assert found[q] <= np.abs(at_vertices(worst, limits, q, at)).min() + 1e-6
