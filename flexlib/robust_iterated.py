@@ -3,7 +3,8 @@
 De Simone (2025) divides powers by the voltages of the baseline, which are neither those under the
 activation nor those of the worst case. Here each limit is linear around the AC voltages at its own
 worst deviation, under the activation that is found: at a fixed point linear model and AC power flow
-agree at the worst case of every limit.
+agree at the worst case of every limit. Another corner can be worse by AC only where fixed voltages
+point the wrong way; the certificate looks for it.
 """
 
 from __future__ import annotations
