@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from time import process_time
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from pyomo.contrib.solver.solvers.highs import Highs
 
 from benchmarks.feeders import feeder_12, generated
+from benchmarks.peers import pyros_cost, rsome_cost
 from flexlib import Market, Network, power_flow, printed_model, solve
 from flexlib.planes import along
 from flexlib.robust_arrays import robust_optimum
@@ -22,6 +25,7 @@ Side = Callable[[], Any]
 
 OWN_DOOR = "printed model, flexlib.solver"
 PYOMO = "printed model, Pyomo's HiGHS"
+PYROS, RSOME, EVERY = "PyROS", "RSOME", ", every limit"
 CORNERS = "every corner, NumPy"
 PANDAPOWER = "pandapower, one corner at a time"
 TOLERANCE = 1e-9  # primal and dual feasibility asked of HiGHS on every side
@@ -59,20 +63,33 @@ class Case:
     data_s: float
 
 
-def market_case(market: Market) -> Case:
-    """Build and solve the robust market; the sides return its cost."""
+def market_case(market: Market, every: tuple[str, ...] = ()) -> Case:
+    """Build and solve the robust market; the sides return its cost.
+
+    Parameters
+    ----------
+    market : Market
+    every : tuple of str
+        Tools that also run with the limits that nothing can reach. RSOME runs if installed.
+    """
     data_s = _prepare(market, lambda fresh: fresh.flow.i0_a)
     peers: dict[str, Side] = {
         OWN_DOOR: lambda: solve(printed_model(market)).objective,
         PYOMO: lambda: pyomo_cost(market),
     }
+    for name, cost in {PYROS: pyros_cost, RSOME: rsome_cost}.items():
+        if name == PYROS or find_spec("rsome"):
+            peers[name] = partial(cost, market)
+            if name in every:
+                peers[name + EVERY] = partial(cost, market, every=True)
+    versions = {peer: "rsome" if peer.startswith(RSOME) else "pyomo" for peer in peers}
     return Case(
         what="robust market",
         market=market,
         rows=len(first_rows(market, limits_that_can_bind(market))),
         ours=lambda: robust_optimum(market, limits_that_can_bind(market)).solution.objective,
         peers=peers,
-        versions=dict.fromkeys(peers, _versions("pyomo", "highspy")),
+        versions={peer: _versions(package, "highspy") for peer, package in versions.items()},
         tolerance=1e-6,
         data_s=data_s,
     )
@@ -187,9 +204,9 @@ def _versions(*packages: str) -> str:
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "market-12": lambda: market_case(feeder_12()),
-    "market-37": lambda: market_case(generated(37)),
-    "market-100": lambda: market_case(generated(100)),
+    "market-12": lambda: market_case(feeder_12(), every=(PYROS, RSOME)),
+    "market-37": lambda: market_case(generated(37), every=(RSOME,)),
+    "market-100": lambda: market_case(generated(100), every=(RSOME,)),
     "market-300": lambda: market_case(generated(300)),
     "market-1000": lambda: market_case(generated(1000)),
     "margins-7": lambda: margin_case(feeder_12()),

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -27,7 +28,8 @@ COLUMNS = [
     "ours_solver_s", "other_s", "other_solver_s", "ratio_median", "ratio_min", "ratio_max",
     "data_s", "peer", "peer_version",
 ]  # fmt: skip
-PACKAGES = ("flexlib", "highspy", "numpy", "pandapower", "power-grid-model", "pyomo", "scipy")
+PACKAGES = ["flexlib", "highspy", "numpy", "pandapower", "power-grid-model", "pyomo", "scipy"]
+PACKAGES += ["rsome"] if find_spec("rsome") else []
 
 
 def measure(name: str, case: Case, runs: int = RUNS, tick: Callable[[], Any] = int) -> pd.DataFrame:
@@ -90,11 +92,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_record(record: pd.DataFrame, folder: Path) -> None:
-    """Write the record and the machine it was measured on."""
+def write_record(record: pd.DataFrame, scale: pd.DataFrame, folder: Path) -> None:
+    """Write both records and the machine they were measured on."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = record.to_csv(index=False, float_format="%.4g", lineterminator="\n")
-    (folder / "record.csv").write_text(text, encoding="utf-8")
+    for name, frame in (("record", record), ("scale", scale)):
+        text = frame.to_csv(index=False, float_format="%.4g", lineterminator="\n")
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
     about = json.dumps(machine(), indent=1)
     (folder / "machine.json").write_text(about + "\n", encoding="utf-8")
 
