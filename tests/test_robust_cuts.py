@@ -286,3 +286,12 @@ def test_ac_excess_is_that_of_single_power_flows() -> None:
         v_excess_pu = max((v_pu - 1.01).max(), (0.97 - v_pu).max())
         assert found.loc[hour, "i_excess_a"] == pytest.approx(i_excess_a, abs=1e-6)
         assert found.loc[hour, "v_excess_pu"] == pytest.approx(v_excess_pu, abs=1e-8)
+
+
+@pytest.mark.xfail(reason="reported: an IndexError", raises=IndexError)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_deviations_of_loads_that_do_not_exist_are_refused() -> None:
+    market = feeder(12)
+    errors_kw = pd.DataFrame({"nobody": [1.0]})
+    (fault,) = faults_of(lambda: ac_excess(market, np.zeros(len(market.offers)), errors_kw))
+    assert "found 'nobody'" in fault

@@ -38,7 +38,7 @@ def tail_average(value: np.ndarray, risk: float) -> float:
     return float(found.fun)
 
 
-@settings(STABLE, max_examples=60)
+@settings(STABLE, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.floats(0.0, 1), st.sampled_from([0, 0.4]))
 def test_support_is_the_conditional_value_at_risk(
     seed: int, cases: int, share: float, radius: float

@@ -145,8 +145,7 @@ def widened(market: Market, load: int, share: float) -> Market:
         ("scenarios", "baseline"),
     ],
 )
-@pytest.mark.parametrize("seed", [12, 18])
-@pytest.mark.parametrize("norm", [PLANES, Circle()])
+@pytest.mark.parametrize(("seed", "norm"), [(12, Circle()), (18, PLANES)])
 def test_costs_of_bands_are_slopes_of_the_cost(
     seed: int, kind: str, band: str, norm: Planes | Circle
 ) -> None:
