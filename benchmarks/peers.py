@@ -217,7 +217,7 @@ def pyros_set(uncertainty: Box | Budget) -> Any:
     if type(uncertainty) is Box:
         return pyros.BoxSet(np.column_stack([-one, one]).tolist())
     if type(uncertainty) is Budget:
-        return pyros.CardinalitySet(0 * one, one, uncertainty.gamma)
+        return pyros.CardinalitySet(0 * one, one, uncertainty.gamma, negative_deviation=one)
     raise ValueError(f"no LP solver separates over {type(uncertainty).__name__}")
 
 

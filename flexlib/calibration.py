@@ -82,7 +82,7 @@ def bands_of(network: Network, errors_kw: pd.DataFrame, coverage: float) -> pd.D
         faults.append(Fault("frame errors_kw", "", str(load), found, expected))
     if faults:
         raise DataError(faults)
-    pct = 100 * width_kw / own_kw.where(own_kw > 0, 1.0)  # without power there is no error
+    pct = 100 * (width_kw / own_kw.where(own_kw > 0, 1.0))  # without power there is no error
     return pd.DataFrame({"load": pct.index, "band_pct": pct.to_numpy()})
 
 

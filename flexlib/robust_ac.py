@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flexlib.certificate import Check, largest
+from flexlib.errors import DataError
 from flexlib.market import Market
 from flexlib.powerflow import PowerFlow, power_flow
 from flexlib.robust_limits import (
@@ -20,6 +21,7 @@ from flexlib.robust_limits import (
     relinearised,
 )
 from flexlib.robust_rows import worst_deviations
+from flexlib.uncertainty import unknown_loads
 
 _TOLERANCE_A = 1e-3
 _TOLERANCE_PU = 1e-6
@@ -86,7 +88,7 @@ def ac_worst_case(
     else:
         n = len(market.uncertainty.load)
         directions = np.random.default_rng(seed).standard_normal((64, n))
-        search.visit(np.concatenate([np.zeros((1, n)), market.uncertainty.worst(directions)]))
+        search.visit(market.uncertainty.worst(directions))
         search.climb(closest_limits(market, _CLIMBED))
         for index, key in enumerate(search.best):
             search.follow(key, index)
@@ -218,9 +220,18 @@ def ac_excess(market: Market, net_kw: np.ndarray, errors_kw: pd.DataFrame) -> pd
     -------
     pandas.DataFrame
         Columns i_excess_a and v_excess_pu, negative within the limits; one row a case.
+
+    Raises
+    ------
+    DataError
+        Listing every column that is no load of the network.
     """
     network = market.network
-    load = network.load_positions(pd.Series(errors_kw.columns))
+    names = pd.DataFrame({"load": errors_kw.columns.astype(str)})
+    faults = unknown_loads(names, network, "errors_kw")
+    if faults:
+        raise DataError(faults)
+    load = network.load_positions(names["load"])
     none = np.zeros((1, len(market.uncertainty.load)))
     loads_kva = np.repeat(market.loads_kva(none, net_kw), len(errors_kw), axis=0)
     loads_kva[:, load] += errors_kw.to_numpy() * network.kva_per_kw[load]

@@ -132,13 +132,13 @@ def eq_64_bus_balance(m: pyo.ConcreteModel, b: int, part: str) -> pyo.Expression
 
 
 def eq_82_voltage_limit(m: pyo.ConcreteModel, r: int) -> pyo.Expression:
-    """Voltage magnitude for every load in the set, :eq:`robust-82`, volt."""
+    """Voltage magnitude for every load in the set, :eq:`robust-82`, per unit."""
     rows, bus = m.voltages, m.bus[r]
-    v_nom_v = 1000 * m.market.network.buses["v_nom_kv"][bus]
+    v_nom_v = 1000 * float(m.market.network.buses["v_nom_kv"][bus])
     turned = rows.normal[r].conj() * m.market.flow.admittance.turn_back[bus]
-    missed = rows.big_m[r] * (1 - m.holds[r]) if r in m.CHOICES else 0.0
-    value = _times(turned, m.v, bus, "re") * v_nom_v
-    return value + _margin(m, rows, r) <= rows.bound[r] + missed
+    missed = rows.big_m[r] / v_nom_v * (1 - m.holds[r]) if r in m.CHOICES else 0.0
+    value = _times(turned, m.v, bus, "re") + _margin(m, rows, r) / v_nom_v
+    return value <= rows.bound[r] / v_nom_v + missed
 
 
 def eq_82_one_row_holds(m: pyo.ConcreteModel, b: int) -> pyo.Expression:

@@ -17,6 +17,7 @@ from scipy.sparse import csr_array, vstack
 
 from flexlib.errors import Infeasible
 from flexlib.market import Market
+from flexlib.planes import Planes
 from flexlib.powerflow import power_flow
 from flexlib.robust import Clearing, explained
 from flexlib.robust_arrays import robust_optimum
@@ -26,6 +27,7 @@ from flexlib.solver import LinearProgram, without_redundant_rows
 _SAME_KW = 1e-6
 _FIXED_KW = 1e-8  # around a volume that is asked for
 _SAME_EUR = 1e-7
+_BENT_EUR = 1e-3  # off by which a chord of a bent curve may be
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def supply_curve(market: Market) -> SupplyCurve:
 
     At a price upstream the operator offers the volume at which cost less revenue is least. A
     chord of the curve is a price; either no volume is better than both its ends, and the curve
-    is straight between them, or the best one is a corner.
+    is straight between them, or the best one is a corner. With exact circles the curve is bent;
+    its corners then are points between which no chord is off by more than 0.001 EUR/h.
 
     Parameters
     ----------
@@ -107,6 +110,8 @@ def supply_curve(market: Market) -> SupplyCurve:
 
 def _between(market: Market, limits: Limits, left: Clearing, right: Clearing) -> list[Clearing]:
     """Corners strictly between two points of the curve."""
+    if _kw(right) - _kw(left) < _SAME_KW:
+        return []
     price = (right.cost_eur_per_h - left.cost_eur_per_h) / (_kw(right) - _kw(left))
     way = np.repeat([1.0, -1.0], len(market.offers))
 
@@ -119,7 +124,8 @@ def _between(market: Market, limits: Limits, left: Clearing, right: Clearing) ->
     best = robust_optimum(market, limits, cost_less_revenue)
     at_ends = left.cost_eur_per_h - price * _kw(left)
     volume_kw = float(best.net_kw.sum())
-    if best.solution.objective > at_ends - _SAME_EUR or not (
+    straight_eur = _SAME_EUR if isinstance(market.norm, Planes) else _BENT_EUR
+    if best.solution.objective > at_ends - straight_eur or not (
         _kw(left) + _SAME_KW < volume_kw < _kw(right) - _SAME_KW
     ):
         return []

@@ -1,13 +1,24 @@
 """One test an erratum: the printed form gives the wrong answer, the corrected one the right."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from flexlib import Box, DataError, Infeasible, Market, Network, Planes, clear, power_flow
+from flexlib import (
+    Box,
+    DataError,
+    Infeasible,
+    Market,
+    Network,
+    Planes,
+    clear,
+    power_flow,
+    supply_curve,
+)
 from flexlib.claims import read_errata
 from flexlib.claims_de_simone import corrected_clearing, market, published_clearing
 from flexlib.linear_ac import linear_flow
@@ -18,6 +29,8 @@ from flexlib.replication import (
     deviation_unsigned_a,
     uncertain_with_previous_bus_voltage,
 )
+from flexlib.robust_arrays import robust_optimum
+from flexlib.robust_limits import every_limit
 from flexlib.robust_rows import current_margins_a
 from flexlib.tables import data_path
 
@@ -300,3 +313,15 @@ def test_limit_at_both_ends_activates_more():
     cleared = clear(Market(net, m.offers, Box(net, m.uncertainty.bands), m.norm))
     more_kw = cleared.state.up_kw[1] - corrected_clearing(2).state.up_kw[1]
     assert 0.2 < more_kw < 0.6
+
+
+def test_largest_cost_is_not_the_largest_volume():
+    net = chain([("pump", 2, 100.0, 75.0), ("oven", 2, 100.0, 0.0)], {"1-2": 20.0})
+    offers = pd.DataFrame({"load": ["pump", "oven"], "up_max_kw": 0.0, "down_max_kw": 150.0})
+    offers["price_up_eur_per_mwh"], offers["price_down_eur_per_mwh"] = 0.0, [100.0, 60.0]
+    certain = Box(net, pd.DataFrame({"load": ["pump"], "band_pct": [0.0]}))
+    m = Market(net, offers, certain)
+    largest_cost = robust_optimum(m, every_limit(m), lambda program: replace(program, c=-program.c))
+    most_kw = -supply_curve(m).frame["volume_kw"].min()
+    assert -largest_cost.net_kw.sum() < 0.8 * most_kw
+    assert most_kw > 100

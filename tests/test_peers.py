@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,22 @@ def feeder(case: int = 3) -> Market:
 @cache
 def hundred() -> Market:
     return feeders.generated(100)
+
+
+@cache
+def exporting() -> Market:
+    """Generators outweigh the loads: the worst case has less of the one, more of the other."""
+    market = feeder()
+    offering = market.network.loads["load"].isin(market.offers["load"])
+    loads = market.network.loads
+    for column in ("p_kw", "q_kvar"):
+        loads = loads.assign(**{column: loads[column].where(offering, -2 * loads[column])})
+    branches = market.network.branches
+    branches = branches.assign(i_max_from_a=branches["i_max_from_a"].clip(upper=70.0))
+    network = replace(market.network, loads=loads, branches=branches)
+    offers = market.offers.assign(down_max_kw=500.0, price_down_eur_per_mwh=[70.0, 90.0, 80.0])
+    bands = market.uncertainty.bands
+    return replace(market, network=network, offers=offers, uncertainty=Box(network, bands))
 
 
 def over_budget(market: Market, gamma: float) -> Market:
@@ -60,6 +77,17 @@ def test_pyros_finds_our_optimum_over_a_budget(gamma: float) -> None:
     market = over_budget(feeder(), gamma)
     cost = clear(market).cost_eur_per_h
     assert peers.pyros_cost(market, every=True) == pytest.approx(cost, rel=0, abs=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [2.5, 6.0, 7.0])
+def test_both_find_our_optimum_where_downward_flexibility_helps(gamma: float) -> None:
+    market = exporting() if gamma == 7 else over_budget(exporting(), gamma)
+    result = clear(market)
+    assert result.activation["down_kw"].sum() > 10
+    cost = pytest.approx(result.cost_eur_per_h, rel=0, abs=1e-6)
+    assert peers.pyros_cost(market) == cost
+    if find_spec("rsome"):
+        assert peers.rsome_cost(market) == cost
 
 
 def test_pyros_finds_our_optimum_where_several_limits_bind() -> None:

@@ -288,7 +288,6 @@ def test_ac_excess_is_that_of_single_power_flows() -> None:
         assert found.loc[hour, "v_excess_pu"] == pytest.approx(v_excess_pu, abs=1e-8)
 
 
-@pytest.mark.xfail(reason="reported: an IndexError", raises=IndexError)
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_deviations_of_loads_that_do_not_exist_are_refused() -> None:
     market = feeder(12)
