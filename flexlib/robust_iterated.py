@@ -68,7 +68,7 @@ class IteratedClearing(Clearing):
 
 
 def clear_iterated(market: Market) -> IteratedClearing:
-    """Clear the market with voltages that settle on the worst case of each limit.
+    """Clear with voltages that settle on each limit's worst case, :eq:`robust-fixed-point`.
 
     Parameters
     ----------

@@ -240,7 +240,7 @@ def cuts(market: Market, limits: Limits, rows: Rows, net_kw: np.ndarray) -> Rows
     """Rows that an activation breaks although it keeps all others.
 
     Of the lines that stand, those whose worst deviation has changed; of a circle, the tangent at
-    the point of the image that lies farthest out.
+    the point of the image that lies farthest out, :eq:`robust-cut`.
 
     Parameters
     ----------
