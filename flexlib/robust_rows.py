@@ -17,7 +17,7 @@ from flexlib.robust_limits import CURRENT, LOWER, UPPER, Limits
 from flexlib.uncertainty import UncertaintySet
 
 _BROKEN = 1e-8  # ampere or volt beyond which a row is missing, above what the solver lets pass
-_TURNS = 8  # of the direction in which a least value is sought
+_DIRECTIONS = 33  # in which a least value is sought
 _FIRST_SIDES = Planes(32, inscribed=False)  # stand for a circle until cuts are added
 
 
@@ -338,8 +338,8 @@ def worst_deviations(market: Market, limits: Limits, net_kw: np.ndarray) -> np.n
     Returns
     -------
     numpy.ndarray
-        Where the magnitude is largest; for a lower limit, where it is least along the direction
-        of the least value itself.
+        Where the magnitude is largest; for a lower limit, where it is least of the points that
+        the set has farthest towards zero in a fan of directions.
     """
     columns = limits.per_xi * market.remains(net_kw)
     z = limits.base + limits.per_kw @ net_kw
@@ -348,7 +348,8 @@ def worst_deviations(market: Market, limits: Limits, net_kw: np.ndarray) -> np.n
         if kind != LOWER:
             xi[q], _ = farthest(market.uncertainty, z[q], columns[q], _BROKEN)
             continue
-        for _ in range(_TURNS):
-            least = z[q] + columns[q] @ xi[q]
-            xi[q] = market.uncertainty.worst(-along(least, columns[q]))
+        spread = min(np.pi / 2, 2 * (np.abs(columns[q]) @ market.uncertainty.reach) / abs(z[q]))
+        towards = z[q] * np.exp(1j * spread * np.linspace(-1, 1, _DIRECTIONS))
+        found = market.uncertainty.worst(-along(towards[:, None], columns[q]))
+        xi[q] = found[np.abs(z[q] + found @ columns[q]).argmin()]
     return xi

@@ -19,7 +19,7 @@ import pytest
 from feeders import Dense, random_market
 from scipy.optimize import OptimizeResult, linprog
 
-from flexlib import Budget, Circle, DataError, Ellipsoid, Market, Planes, Scenarios
+from flexlib import Budget, Circle, DataError, Ellipsoid, Market, Planes, Scenarios, solve
 from flexlib.uncertainty import UncertaintySet
 
 KINDS = ("box", "budget", "ellipsoid", "scenarios")
@@ -158,4 +158,4 @@ def by_cones(market: Market, points: np.ndarray) -> float:
     parts = [cp.multiply(1 / limit, f(z) + 100 * f(per_kw) @ net_kw) for f in (np.real, np.imag)]
     within = [cp.norm(cp.vstack(parts), axis=0) <= 1, x <= market.volume_kw.ravel() / 100]
     problem = cp.Problem(cp.Minimize(100 * price_of(market) @ x), within)
-    return float(problem.solve(solver="CLARABEL"))
+    return float(solve(problem).objective)

@@ -481,7 +481,6 @@ def test_worst_deviations_are_the_enumerated_ones(
         assert found[q] == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.xfail(reason="reported: turns to and fro where the least lies on an edge", strict=True)
 @pytest.mark.parametrize("net_kw", [(-1300.0, 1000.0), (0.0, 0.0), (450.0, -400.0)])
 def test_a_worst_low_voltage_is_no_higher_than_at_any_vertex(net_kw: tuple[float, float]) -> None:
     market = market_with_a_choice((50.0, 50.0), 1.0)
