@@ -236,6 +236,30 @@ def test_big_m_is_the_largest_miss_over_all_activations(v_min_pu: float) -> None
     np.testing.assert_allclose(rows.big_m[chosen], -least_slack(market, rows)[chosen], rtol=1e-9)
 
 
+@pytest.mark.parametrize("v_min_pu", [0.9945, 1.0, 1.02])
+@pytest.mark.parametrize("kind", ["budget", "ellipsoid", "scenarios"])
+def test_big_m_covers_cuts_as_well(kind: str, v_min_pu: float) -> None:
+    """Over other sets, with the band on the remainder, a cut can be missed by more than its row."""
+    plain = market_with_a_choice((50.0, 50.0), v_min_pu)
+    offers = plain.offers.assign(up_max_kw=[600.0, 100.0])  # no more than the loads have
+    plain = replace(plain, offers=offers, band="remainder")
+    market = with_budget(plain, 1.5) if kind == "budget" else of_any_set(kind, plain)
+    limits = every_limit(market)
+    rows = voltage_rows(market, limits)
+    rows = rows.take(np.flatnonzero(rows.big_m > 0))
+    assert len(rows) >= 2
+    first = least = np.zeros(len(rows))
+    for net_kw in corners_of_offers(market).T:
+        exact = robust_rows(market, limits, rows.limit, rows.normal, rows.bound, net_kw)
+        first, least = (
+            np.minimum(first, slack(rows, net_kw)),
+            np.minimum(least, slack(exact, net_kw)),
+        )
+    assert (least >= -rows.big_m).all()
+    if kind == "budget":
+        assert (least < first - 1.0).any()
+
+
 def test_the_slack_bus_has_no_rows() -> None:
     market = small_market()
     limits = every_limit(market)
