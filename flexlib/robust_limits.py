@@ -131,7 +131,7 @@ def closest_limits(market: Market, count: int) -> Limits:
     ----------
     market : Market
     count : int
-        How many of them, at most.
+        How many of them; more where several come equally close.
 
     Returns
     -------

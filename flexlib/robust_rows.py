@@ -220,7 +220,8 @@ def _lower_rows(market: Market, limits: Limits, lower: int, norm: LambdaBeta) ->
     missed = np.array([max(0.0, -_least(market, rows, row)) for row in kept])
     if market.band == "remainder":  # a cut can be missed by more than the row it replaces
         most = np.maximum(*(market.remains(net_kw) for net_kw in market.volume_kw * [[1], [-1]]))
-        missed += np.abs(uncertain) * norm.alpha * 2 @ (market.uncertainty.reach * most)
+        added = np.abs(uncertain) @ (market.uncertainty.reach * most)
+        missed += 2 * np.hypot(norm.alpha, norm.beta) * added
     if len(kept) == 1 or missed.min() == 0.0:  # one of them holds for every activation
         return rows.take(np.array([kept[int(missed.argmin())]]))
     return replace(rows.take(np.array(kept)), big_m=missed)
