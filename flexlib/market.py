@@ -142,6 +142,12 @@ class Market:
         """Share r_k of each uncertain load's deviation that remains, shape (n,)."""
         return 1 + self.remains_per_kw @ net_kw
 
+    @cached_property
+    def most_remains(self) -> np.ndarray:
+        """Largest share r_k that any activation offered leaves, shape (n,)."""
+        up_kw, down_kw = self.volume_kw
+        return np.maximum(self.remains(up_kw), self.remains(-down_kw))
+
     def loads_kva(self, xi: np.ndarray, net_kw: np.ndarray) -> np.ndarray:
         """Consumption of every load for each xi under an activation.
 

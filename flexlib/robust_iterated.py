@@ -21,7 +21,7 @@ from flexlib.market import Market
 from flexlib.robust import Clearing, explained
 from flexlib.robust_ac import ac_at_worst, ac_checks
 from flexlib.robust_arrays import robust_optimum
-from flexlib.robust_limits import CURRENT, limits_that_can_bind, relinearised
+from flexlib.robust_limits import CURRENT, LOWER, limits_that_can_bind, relinearised
 from flexlib.robust_rows import cuts, worst_deviations
 
 _SPARE = 0.05  # limits that come as close as this at the baseline are iterated
@@ -49,7 +49,7 @@ class IteratedClearing(Clearing):
         optimum, net_kw = self.optimum, self.optimum.net_kw
         _, value = ac_at_worst(self.market, optimum.limits, net_kw)
         current = optimum.limits.kind == CURRENT
-        over = np.where(optimum.limits.kind == "lower voltage", -1, 1) * (
+        over = np.where(optimum.limits.kind == LOWER, -1, 1) * (
             np.abs(value) - optimum.limits.limit
         )
         misfit = float(self.rounds["misfit"].iloc[-1])
@@ -73,7 +73,7 @@ def clear_iterated(market: Market) -> IteratedClearing:
     Parameters
     ----------
     market : Market
-        With `Circle` as its norm, the limits are then met exactly.
+        With `Circle` as its norm each limit is met exactly at the worst case of its linear model.
 
     Returns
     -------

@@ -207,7 +207,7 @@ def reach(market: Market) -> Reach:
     """
     flow, admittance = market.flow, market.flow.admittance
     up_kw, down_kw = market.volume_kw
-    steps = market.uncertainty.reach * market.remains(_farthest_net_kw(market))
+    steps = market.uncertainty.reach * market.most_remains
     load = np.concatenate([market.offer_load, market.uncertainty.load])
     ds_kva = np.concatenate([-market.direction, market.uncertainty.delta_kva])
     middle = np.concatenate([(up_kw - down_kw) / 2, np.zeros(len(steps))])
@@ -229,12 +229,6 @@ def reach(market: Market) -> Reach:
     v_nom_v = 1000 * market.network.buses["v_nom_kv"].to_numpy()
     norm = _voltage_norm(market, re, im)
     return Reach(i_centre_a, i_radius_a, v_centre * v_nom_v, v_radius * v_nom_v, norm)
-
-
-def _farthest_net_kw(market: Market) -> np.ndarray:
-    """Activation at which each r_k is largest."""
-    up_kw, down_kw = market.volume_kw
-    return np.where(market.remains_per_kw.sum(axis=0) < 0, -down_kw, up_kw)
 
 
 def _voltage_norm(market: Market, reach_re: np.ndarray, reach_im: np.ndarray) -> LambdaBeta:

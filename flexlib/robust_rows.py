@@ -123,7 +123,7 @@ def current_rows(market: Market, limits: Limits) -> Rows:
     current = np.flatnonzero(limits.kind == CURRENT)
     normal = planes.normals(limits.base[current])
     up_kw, down_kw = market.volume_kw
-    steps = market.uncertainty.reach * np.maximum(market.remains(up_kw), market.remains(-down_kw))
+    steps = market.uncertainty.reach * market.most_remains
     centre = limits.base[current] + limits.per_kw[current] @ (up_kw - down_kw) / 2
     radius = np.abs(limits.per_kw[current]) @ (up_kw + down_kw) / 2
     radius += np.abs(limits.per_xi[current]) @ steps
@@ -219,8 +219,7 @@ def _lower_rows(market: Market, limits: Limits, lower: int, norm: LambdaBeta) ->
         kept = [*(other for other in kept if _least(market, rows, row, other) < 0), row]
     missed = np.array([max(0.0, -_least(market, rows, row)) for row in kept])
     if market.band == "remainder":  # a cut can be missed by more than the row it replaces
-        most = np.maximum(*(market.remains(net_kw) for net_kw in market.volume_kw * [[1], [-1]]))
-        added = np.abs(uncertain) @ (market.uncertainty.reach * most)
+        added = np.abs(uncertain) @ (market.uncertainty.reach * market.most_remains)
         missed += 2 * np.hypot(norm.alpha, norm.beta) * added
     if len(kept) == 1 or missed.min() == 0.0:  # one of them holds for every activation
         return rows.take(np.array([kept[int(missed.argmin())]]))
