@@ -15,10 +15,11 @@ from flexlib.errors import (
     Unbounded,
 )
 from flexlib.market import Market, read_offers
-from flexlib.network import Network, read_network
+from flexlib.network import Network
 from flexlib.planes import Circle, LambdaBeta, Planes
 from flexlib.powerflow import power_flow
 from flexlib.profiles import network_at, power_profiles, read_profiles
+from flexlib.readers import read_network
 from flexlib.robust import Clearing, clear
 from flexlib.robust_iterated import clear_iterated
 from flexlib.robust_model import printed_model

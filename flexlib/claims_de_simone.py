@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 
 from flexlib.market import Market, read_offers
-from flexlib.network import read_network
 from flexlib.powerflow import power_flow
+from flexlib.readers import read_network
 from flexlib.replication import (
     clear_with_deviation,
     deviation_unsigned_a,

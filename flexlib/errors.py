@@ -67,6 +67,21 @@ class DataError(FlexlibError):
         super().__init__("\n".join([head, *(f"  {fault}" for fault in self.faults)]))
 
 
+class MissingExtra(FlexlibError):
+    """A package that is needed here and not installed.
+
+    Parameters
+    ----------
+    package : str
+        The package.
+    extra : str
+        The extra of flexlib that holds it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'flexlib[{extra}]'")
+
+
 class SolveError(FlexlibError):
     """A solve that did not end in a proven optimum."""
 

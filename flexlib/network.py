@@ -7,7 +7,6 @@ positive for a load, negative for a generator.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from flexlib.errors import DataError, Fault
-from flexlib.tables import check_table, fault_at, number_column, read_text_table, text_column
+from flexlib.tables import check_table, fault_at, number_column, text_column
 
 BUSES = pa.DataFrameSchema(
     {
@@ -29,14 +28,21 @@ BUSES = pa.DataFrameSchema(
             1.2,
             optional=True,
         ),
+        "v_gen_pu": number_column(
+            "voltage held by generators at a PV bus; empty at every other bus",
+            "p.u.",
+            0.8,
+            1.2,
+            optional=True,
+        ),
         "v_min_pu": number_column("lower voltage limit", "p.u.", 0.5, 1.1),
         "v_max_pu": number_column("upper voltage limit", "p.u.", 0.9, 1.5),
-        "g_us": number_column("shunt conductance at the bus", "µS", 0, 1e7, optional=True),
+        "g_us": number_column("shunt conductance at the bus", "µS", 0, 1e9, optional=True),
         "b_us": number_column(
             "shunt susceptance at the bus, positive for a capacitor",
             "µS",
-            -1e7,
-            1e7,
+            -1e9,
+            1e9,
             optional=True,
         ),
         "x": number_column("coordinate for drawing", "", -1e9, 1e9, optional=True),
@@ -49,11 +55,12 @@ BRANCHES = pa.DataFrameSchema(
         "from_bus": text_column("bus at the from end (the tap side of a transformer)"),
         "to_bus": text_column("bus at the to end"),
         "r_ohm": number_column("series resistance, referred to the to bus", "ohm", 0, 1e3),
-        "x_ohm": number_column("series reactance, referred to the to bus", "ohm", 0, 1e3),
+        "x_ohm": number_column("series reactance, referred to the to bus", "ohm", -1e3, 1e3),
         "b_us": number_column(
-            "total charging susceptance, half at each end, referred to the to bus",
+            "total charging susceptance, half at each end, referred to the to bus; negative for "
+            "a transformer's magnetisation",
             "µS",
-            0,
+            -1e6,
             1e6,
             optional=True,
         ),
@@ -88,8 +95,8 @@ LOADS = pa.DataFrameSchema(
     {
         "load": text_column("identifier of the load, generator or POD", unique=True),
         "bus": text_column("bus to which it is connected"),
-        "p_kw": number_column("active power consumed; negative generates", "kW", -1e6, 1e6),
-        "q_kvar": number_column("reactive power consumed", "kvar", -1e6, 1e6),
+        "p_kw": number_column("active power consumed; negative generates", "kW", -1e7, 1e7),
+        "q_kvar": number_column("reactive power consumed", "kvar", -1e7, 1e7),
     }
 )
 _SCHEMAS = {"buses": BUSES, "branches": BRANCHES, "loads": LOADS}
@@ -112,6 +119,9 @@ class Network:
     ----------
     slack : int
         Position of the slack bus in `buses`.
+    pv : numpy.ndarray of int
+        Positions of the PV buses: generators there give whatever reactive power holds the
+        voltage, without limits.
     from_bus, to_bus, load_bus : numpy.ndarray of int
         Positions of the buses of branch ends and loads.
     s_load_kva : numpy.ndarray of complex, shape (loads,)
@@ -159,6 +169,16 @@ class Network:
             object.__setattr__(self, name, buses.map(position).to_numpy(dtype=int))
 
     @property
+    def pv(self) -> np.ndarray:
+        """Positions of the PV buses, see the class."""
+        return np.flatnonzero(self.buses["v_gen_pu"].notna())
+
+    @property
+    def v_gen_pu(self) -> np.ndarray:
+        """Voltages held at the PV buses, shape (PV buses,)."""
+        return self.buses["v_gen_pu"].to_numpy()[self.pv]
+
+    @property
     def s_load_kva(self) -> np.ndarray:
         """Complex power consumed by each load, kVA."""
         return (self.loads["p_kw"] + 1j * self.loads["q_kvar"]).to_numpy(dtype=complex)
@@ -178,35 +198,6 @@ class Network:
         """Positions in `loads` of the loads named."""
         position = {load: k for k, load in enumerate(self.loads["load"])}
         return loads.map(position).to_numpy(dtype=int)
-
-
-def read_network(folder: str | Path) -> Network:
-    """Read a network from a folder with ``buses.csv``, ``branches.csv`` and ``loads.csv``.
-
-    Parameters
-    ----------
-    folder : str or pathlib.Path
-        The folder; `flexlib.tables.data_path` names the ones that flexlib carries.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    DataError
-        Listing every fault with file, row, column, value and what was expected.
-    """
-    folder = Path(folder)
-    frames, faults = {}, []
-    for table in _SCHEMAS:
-        frames[table], found = read_text_table(folder / f"{table}.csv")
-        faults += found
-    if faults:
-        for table, frame in frames.items():
-            faults += check_table(frame, _SCHEMAS[table], table)[1] if len(frame.columns) else []
-        raise DataError(faults)
-    return Network(**frames, name=folder.name)
 
 
 def _reference_faults(frames: dict[str, pd.DataFrame]) -> list[Fault]:
@@ -238,6 +229,11 @@ def _impedance_faults(frames: dict[str, pd.DataFrame]) -> list[Fault]:
 def _slack_faults(frames: dict[str, pd.DataFrame]) -> list[Fault]:
     buses = frames["buses"]
     slacks = buses.loc[buses["v_slack_pu"].notna(), "bus"].astype(str).tolist()
+    both = buses.index[buses["v_slack_pu"].notna() & buses["v_gen_pu"].notna()]
+    if len(slacks) == 1 and len(both):
+        expected = "an empty cell, since the slack holds the voltage"
+        value = f"{buses['v_gen_pu'][both[0]]:g}"
+        return [fault_at(buses, "buses", int(both[0]), "v_gen_pu", value, expected)]
     if len(slacks) == 1:
         return []
     found = "no slack bus" if not slacks else f"{len(slacks)} slack buses ({', '.join(slacks)})"

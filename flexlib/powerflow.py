@@ -1,4 +1,7 @@
-"""AC power flow by power-grid-model, one case or a batch, each checked by its own residual."""
+"""AC power flow, one case or a batch, each checked by its own residual.
+
+power-grid-model solves networks without PV buses, lightsim2grid those with.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from power_grid_model import (
     initialize_array,
 )
 from power_grid_model.errors import PowerGridError  # type: ignore[attr-defined]
+from scipy.sparse import csc_matrix
 
 from flexlib.admittance import S_BASE_KVA, Admittance
-from flexlib.errors import PowerFlowError
+from flexlib.errors import MissingExtra, PowerFlowError
 from flexlib.network import Network
 
 _MISMATCH_KVA = 1e-3  # largest accepted power residual at a bus
@@ -47,7 +51,8 @@ def power_flow(network: Network, s_load_kva: np.ndarray | None = None) -> PowerF
     Parameters
     ----------
     network : Network
-        Balanced network; its one slack bus holds its voltage, all loads are constant power.
+        Balanced network; its slack bus and its PV buses hold their voltages (whatever reactive
+        power this takes), all loads are constant power.
     s_load_kva : numpy.ndarray of complex, shape (cases, loads), optional
         Complex power consumed by each load in each case. The network's own loads by default.
 
@@ -59,15 +64,22 @@ def power_flow(network: Network, s_load_kva: np.ndarray | None = None) -> PowerF
     ------
     PowerFlowError
         If a case does not converge, or its bus power residual exceeds 1 VA.
+    MissingExtra
+        If a network with PV buses needs lightsim2grid and it is not installed.
     """
     s_kva = np.atleast_2d(network.s_load_kva if s_load_kva is None else s_load_kva)
     admittance = Admittance(network)
     s_bus_kva = np.zeros((len(s_kva), len(network.buses)), dtype=complex)
     np.add.at(s_bus_kva.T, network.load_bus, s_kva.T)
-    v_pu = _solve(network, s_bus_kva)
+    if len(network.pv):
+        v_pu = _solve_with_pv(admittance, -s_bus_kva / S_BASE_KVA)
+    else:
+        v_pu = _solve(network, s_bus_kva)
     injected_pu = v_pu * np.conj((admittance.y_bus @ v_pu.T).T)
-    residual_kva = np.abs(injected_pu * S_BASE_KVA + s_bus_kva)[:, admittance.free]
-    mismatch_kva = float(residual_kva.max(initial=0.0))
+    residual_kva = injected_pu * S_BASE_KVA + s_bus_kva
+    residual_kva[:, network.pv] = residual_kva[:, network.pv].real  # their Q is free
+    residual_kva[:, network.slack] = 0
+    mismatch_kva = float(np.abs(residual_kva).max(initial=0.0))
     if not mismatch_kva <= _MISMATCH_KVA:
         raise PowerFlowError(
             f"power flow of {network.name}: bus residual {mismatch_kva:.3g} kVA, "
@@ -96,6 +108,31 @@ def _solve(network: Network, s_bus_kva: np.ndarray) -> np.ndarray:
         raise PowerFlowError(f"power flow of {network.name}: {error}") from error
     node = result[ComponentType.node]
     return np.asarray(node["u_pu"] * np.exp(1j * node["u_angle"]))
+
+
+def _solve_with_pv(admittance: Admittance, s_pu: np.ndarray) -> np.ndarray:
+    """Bus voltages of all cases from injected powers, by lightsim2grid."""
+    try:
+        from lightsim2grid.algorithm import NR_SparseLU
+    except ImportError as error:
+        raise MissingExtra("lightsim2grid", "pv") from error
+    network = admittance.network
+    pq = np.setdiff1d(admittance.free, network.pv)
+    start_pu = np.array(admittance.v_no_load_pu)
+    start_pu[network.pv] *= network.v_gen_pu / np.abs(start_pu[network.pv])
+    y_bus = csc_matrix(admittance.y_bus)
+    slack = np.array([network.slack])
+    weights = np.bincount(slack, minlength=len(network.buses)).astype(float)
+    tolerance = 1e-11 * max(1.0, float(np.abs(s_pu).max()))
+    solver, v_pu = NR_SparseLU(), np.empty(s_pu.shape, dtype=complex)
+    for case, injected_pu in enumerate(s_pu):
+        solver.reset()
+        if not solver.compute_pf(
+            y_bus, start_pu, injected_pu, slack, weights, network.pv, pq, 50, tolerance
+        ):
+            raise PowerFlowError(f"power flow of {network.name}: case {case}: {solver.get_error()}")
+        v_pu[case] = solver.get_V()
+    return v_pu
 
 
 def _load_ids(network: Network) -> np.ndarray:
