@@ -16,10 +16,10 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: book test bench references data profiles lock wheel clean help
+.PHONY: book test bench references data profiles stand-in lock wheel clean help
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; \
 	  do printf '  make %-12s %s\n' "$$t" "$$d"; done
 
 $(READY): requirements.lock pyproject.toml
@@ -56,6 +56,10 @@ data: $(READY) ## refresh the checksums of the data package
 
 profiles: $(READY) ## make the profiles again from the SimBench wheel, which pip fetches
 	$(BIN)/python tests/make_profiles.py
+	$(BIN)/python tests/make_datapackage.py
+
+stand-in: $(READY) ## make the grid of six SimBench grids again
+	$(BIN)/python tests/make_stand_in.py
 	$(BIN)/python tests/make_datapackage.py
 
 lock: ## resolve pyproject.toml again into requirements.lock

@@ -6,7 +6,8 @@ Upward is more injection or less consumption, downward the opposite, as in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -172,40 +173,77 @@ def read_bids(path: str | Path) -> Bids:
     return Bids(table)
 
 
-def site_buses(network: Network, bids: Bids, sites: pd.DataFrame) -> np.ndarray:
-    """Positions of the buses of all axes.
+@dataclass(frozen=True)
+class Connected:
+    """Bids at their buses: what the DSO knows and nobody else.
 
     Parameters
     ----------
     network : Network
+        The grid with its market-independent loads, P_Fix of (11).
     bids : Bids
     sites : pandas.DataFrame
         Table with the columns of `SITES`: a row for every bid, rows of other bids are ignored.
 
-    Returns
-    -------
-    numpy.ndarray of int, shape (axes,)
+    Attributes
+    ----------
+    bus : numpy.ndarray of int, shape (axes,)
+        Position of each axis' bus in the network.
 
     Raises
     ------
     DataError
-        Listing bids without a site, and sites at buses that the network does not have or whose
-        power cannot matter (the slack).
+        Listing bids without a site, and sites at buses that the network does not have or where
+        no power can matter (its slack).
     """
-    table, faults = check_table(sites, SITES, "sites")
-    position = {bus: k for k, bus in enumerate(network.buses["bus"])}
-    for row, bus in enumerate(table["bus"]):
-        if isinstance(bus, str) and position.get(bus, network.slack) == network.slack:
-            expected = f"a bus of {network.name} beside its slack"
-            faults.append(fault_at(table, "sites", row, "bus", repr(bus), expected))
-    known = set(table["bid"])
-    for bid in bids.table["bid"]:
-        if bid not in known:
-            faults.append(fault_at(table, "sites", None, "bid", f"no {bid!r}", "a row for each bid"))
-    if faults:
-        raise DataError(faults)
-    bus = table.set_index("bid")["bus"].map(position)
-    return bus.loc[bids.axes["bid"]].to_numpy(dtype=int)
+
+    network: Network
+    bids: Bids
+    sites: pd.DataFrame
+    bus: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        table, faults = check_table(self.sites, SITES, "sites")
+        slack = self.network.slack
+        position = {bus: k for k, bus in enumerate(self.network.buses["bus"])}
+        for row, bus in enumerate(table["bus"]):
+            if isinstance(bus, str) and position.get(bus, slack) == slack:
+                expected = f"a bus of {self.network.name} other than its slack"
+                faults.append(fault_at(table, "sites", row, "bus", repr(bus), expected))
+        known = set(table["bid"])
+        for bid in self.bids.table["bid"]:
+            if bid not in known:
+                expected = "a row for every bid"
+                faults.append(fault_at(table, "sites", None, "bid", f"no {bid!r}", expected))
+        if faults:
+            raise DataError(faults)
+        bus = table.set_index("bid")["bus"].map(position).loc[self.bids.axes["bid"]]
+        object.__setattr__(self, "bus", bus.to_numpy(dtype=int))
+
+    @cached_property
+    def activated(self) -> Network:
+        """The network with one more load for each axis, of no power until it is activated."""
+        network = self.network
+        name = "activation of " + self.bids.axes["axis"]
+        bus = network.buses["bus"].to_numpy()[self.bus]
+        own = pd.DataFrame({"load": name, "bus": bus, "p_kw": 0.0, "q_kvar": 0.0})
+        return replace(network, loads=pd.concat([network.loads, own], ignore_index=True))
+
+    def loads_kva(self, z: np.ndarray) -> np.ndarray:
+        """Consumption of every load of `activated`.
+
+        Parameters
+        ----------
+        z : numpy.ndarray, shape (cases, axes)
+            Values of the axes in each case.
+
+        Returns
+        -------
+        numpy.ndarray of complex, shape (cases, loads)
+        """
+        kva = -z * self.bids.axes["kva_per_unit"].to_numpy()
+        base = np.broadcast_to(self.network.s_load_kva, (len(z), len(self.network.loads)))
+        return np.hstack([base, kva])
 
 
 def _axes(table: pd.DataFrame) -> pd.DataFrame:

@@ -132,4 +132,16 @@ class VoltageAngleError(FlexlibError):
 
 
 class NotSettled(SolveError):
-    """An iteration that did not come to rest; the message has its last steps."""
+    """An iteration that did not come to rest.
+
+    Parameters
+    ----------
+    message : str
+        What was still moving.
+    rounds : object
+        What each round did, where it is known: a table or a list.
+    """
+
+    def __init__(self, message: str, rounds: object = None) -> None:
+        self.rounds = rounds
+        super().__init__(message)

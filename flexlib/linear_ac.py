@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from flexlib.admittance import S_BASE_KVA, Admittance
+from flexlib.errors import DataError, Fault
 from flexlib.network import Network
 from flexlib.powerflow import power_flow
 
@@ -107,5 +108,10 @@ def linear_flow(network: Network) -> LinearFlow:
     ------
     PowerFlowError
         If the baseline has no power flow.
+    DataError
+        If the network has PV buses: currents at fixed voltages know nothing of them.
     """
+    if len(network.pv):
+        found = f"{len(network.pv)} PV buses"
+        raise DataError([Fault(network.name, "", "v_gen_pu", found, "none in this model")])
     return LinearFlow(network, power_flow(network).v_pu[0])

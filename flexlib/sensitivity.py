@@ -1,8 +1,8 @@
 """Sensitivities of voltages and currents to injected powers, from one sparse factorisation.
 
 The source's VTDF and LTDF (DigIPlat D5.2, equations (3) and (4)) are the exact derivatives of the
-AC power flow at one operating point. Of ``s = v conj(Y v)`` they are ``J (dtheta, d|v|) = (dp, dq)``
-with J the Jacobian in polar coordinates; a PV bus keeps its voltage and has no row for q.
+AC power flow at one operating point: ``J (dtheta, d|v|) = (dp, dq)`` with J the Jacobian of
+``s = v conj(Y v)`` in polar coordinates. A PV bus keeps its voltage and has no row for q.
 """
 
 from __future__ import annotations
@@ -27,24 +27,19 @@ class OperatingPoint:
 
     Parameters
     ----------
-    network : Network
+    admittance : Admittance
+        Admittances of the network.
     v_pu : numpy.ndarray of complex, shape (buses,)
         Bus voltages of its power flow.
 
     Attributes
     ----------
-    admittance : Admittance
     i_a : numpy.ndarray of complex, shape (ends,)
         Branch-end currents in the order of `Admittance.ends`.
     """
 
-    network: Network
+    admittance: Admittance
     v_pu: np.ndarray
-
-    @cached_property
-    def admittance(self) -> Admittance:
-        """Admittances of the network."""
-        return Admittance(self.network)
 
     @cached_property
     def i_a(self) -> np.ndarray:
@@ -57,10 +52,9 @@ class OperatingPoint:
         y_bus, v_pu = self.admittance.y_bus, self.v_pu
         v, direction = diags_array(v_pu), diags_array(v_pu / np.abs(v_pu))
         i_conj = diags_array(np.conj(y_bus @ v_pu))
-        by_angle = 1j * v @ (i_conj - np.conj(y_bus @ v))
-        by_magnitude = v @ np.conj(y_bus @ direction) + i_conj @ direction
+        by_angle = csr_array(1j * v @ (i_conj - (y_bus @ v).conj()))
+        by_magnitude = csr_array(v @ (y_bus @ direction).conj() + i_conj @ direction)
         angle, magnitude = self.admittance.free, self._magnitude
-        by_angle, by_magnitude = csr_array(by_angle), csr_array(by_magnitude)
         blocks = [
             [by_angle.real[angle][:, angle], by_magnitude.real[angle][:, magnitude]],
             [by_angle.imag[magnitude][:, angle], by_magnitude.imag[magnitude][:, magnitude]],
@@ -130,7 +124,7 @@ class OperatingPoint:
     @property
     def _magnitude(self) -> np.ndarray:
         """Buses whose voltage magnitude is free."""
-        return np.setdiff1d(self.admittance.free, self.network.pv)
+        return np.setdiff1d(self.admittance.free, self.admittance.network.pv)
 
 
 def along(z: np.ndarray, dz: np.ndarray) -> np.ndarray:
@@ -151,22 +145,26 @@ def along(z: np.ndarray, dz: np.ndarray) -> np.ndarray:
     return towards.real[:, None] * dz.real - towards.imag[:, None] * dz.imag
 
 
-def operating_point(network: Network, s_load_kva: np.ndarray | None = None) -> OperatingPoint:
-    """Solve the AC power flow of a network and return it as an operating point.
+def operating_points(
+    network: Network, s_load_kva: np.ndarray | None = None
+) -> list[OperatingPoint]:
+    """Solve the AC power flow of one or several load cases.
 
     Parameters
     ----------
     network : Network
-    s_load_kva : numpy.ndarray of complex, shape (loads,), optional
+    s_load_kva : numpy.ndarray of complex, shape (cases, loads), optional
         Power consumed by each load; the network's own by default.
 
     Returns
     -------
-    OperatingPoint
+    list of OperatingPoint
+        One for each case.
 
     Raises
     ------
     PowerFlowError
-        If there is no power flow.
+        If a case has no power flow.
     """
-    return OperatingPoint(network, power_flow(network, s_load_kva).v_pu[0])
+    admittance = Admittance(network)
+    return [OperatingPoint(admittance, v_pu) for v_pu in power_flow(network, s_load_kva).v_pu]
