@@ -37,7 +37,7 @@ BUSES = pa.DataFrameSchema(
         ),
         "v_min_pu": number_column("lower voltage limit", "p.u.", 0.5, 1.1),
         "v_max_pu": number_column("upper voltage limit", "p.u.", 0.9, 1.5),
-        "g_us": number_column("shunt conductance at the bus", "µS", 0, 1e9, optional=True),
+        "g_us": number_column("shunt conductance at the bus", "µS", -1e9, 1e9, optional=True),
         "b_us": number_column(
             "shunt susceptance at the bus, positive for a capacitor",
             "µS",
@@ -54,8 +54,8 @@ BRANCHES = pa.DataFrameSchema(
         "branch": text_column("identifier of the line or transformer", unique=True),
         "from_bus": text_column("bus at the from end (the tap side of a transformer)"),
         "to_bus": text_column("bus at the to end"),
-        "r_ohm": number_column("series resistance, referred to the to bus", "ohm", 0, 1e3),
-        "x_ohm": number_column("series reactance, referred to the to bus", "ohm", -1e3, 1e3),
+        "r_ohm": number_column("series resistance, referred to the to bus", "ohm", 0, 1e4),
+        "x_ohm": number_column("series reactance, referred to the to bus", "ohm", -1e4, 1e4),
         "b_us": number_column(
             "total charging susceptance, half at each end, referred to the to bus; negative for "
             "a transformer's magnetisation",
@@ -95,8 +95,8 @@ LOADS = pa.DataFrameSchema(
     {
         "load": text_column("identifier of the load, generator or POD", unique=True),
         "bus": text_column("bus to which it is connected"),
-        "p_kw": number_column("active power consumed; negative generates", "kW", -1e7, 1e7),
-        "q_kvar": number_column("reactive power consumed", "kvar", -1e7, 1e7),
+        "p_kw": number_column("active power consumed; negative generates", "kW", -1e8, 1e8),
+        "q_kvar": number_column("reactive power consumed", "kvar", -1e8, 1e8),
     }
 )
 _SCHEMAS = {"buses": BUSES, "branches": BRANCHES, "loads": LOADS}
@@ -219,9 +219,9 @@ def _impedance_faults(frames: dict[str, pd.DataFrame]) -> list[Fault]:
     for row in branches.index[branches["from_bus"] == branches["to_bus"]]:
         bus = repr(branches.loc[row, "to_bus"])
         faults.append(fault_at(branches, "branches", row, "to_bus", bus, "another bus"))
-    for row in buses.index[buses["v_min_pu"] >= buses["v_max_pu"]]:
+    for row in buses.index[buses["v_min_pu"] > buses["v_max_pu"]]:
         found = f"{buses.loc[row, 'v_min_pu']:g}"
-        expected = f"less than v_max_pu ({buses.loc[row, 'v_max_pu']:g})"
+        expected = f"at most v_max_pu ({buses.loc[row, 'v_max_pu']:g})"
         faults.append(fault_at(buses, "buses", row, "v_min_pu", found, expected))
     return faults
 

@@ -16,7 +16,8 @@ from power_grid_model import (
     initialize_array,
 )
 from power_grid_model.errors import PowerGridError  # type: ignore[attr-defined]
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_array, csc_matrix, csr_array, diags_array
+from scipy.sparse.linalg import splu
 
 from flexlib.admittance import S_BASE_KVA, Admittance
 from flexlib.errors import MissingExtra, PowerFlowError
@@ -118,8 +119,10 @@ def _solve_with_pv(admittance: Admittance, s_pu: np.ndarray) -> np.ndarray:
         raise MissingExtra("lightsim2grid", "pv") from error
     network = admittance.network
     pq = np.setdiff1d(admittance.free, network.pv)
-    start_pu = np.array(admittance.v_no_load_pu)
-    start_pu[network.pv] *= network.v_gen_pu / np.abs(start_pu[network.pv])
+    held_pu = np.ones(len(network.buses))
+    held_pu[network.slack] = abs(admittance.v_slack_pu)
+    held_pu[network.pv] = network.v_gen_pu
+    start_pu = held_pu * np.exp(1j * _linear_angles(admittance, s_pu.real))
     y_bus = csc_matrix(admittance.y_bus)
     slack = np.array([network.slack])
     weights = np.bincount(slack, minlength=len(network.buses)).astype(float)
@@ -128,11 +131,35 @@ def _solve_with_pv(admittance: Admittance, s_pu: np.ndarray) -> np.ndarray:
     for case, injected_pu in enumerate(s_pu):
         solver.reset()
         if not solver.compute_pf(
-            y_bus, start_pu, injected_pu, slack, weights, network.pv, pq, 50, tolerance
+            y_bus, start_pu[case], injected_pu, slack, weights, network.pv, pq, 50, tolerance
         ):
             raise PowerFlowError(f"power flow of {network.name}: case {case}: {solver.get_error()}")
         v_pu[case] = solver.get_V()
     return v_pu
+
+
+def _linear_angles(admittance: Admittance, p_pu: np.ndarray) -> np.ndarray:
+    """Angles of the linear ("DC") power flow: where Newton's method starts, nothing more.
+
+    A branch carries its coupling admittance times the difference of the angles at its ends, less
+    its phase shift.
+    """
+    network = admittance.network
+    line = np.arange(len(network.branches))
+    coupling_pu = np.abs(np.asarray(admittance.y_end[line, network.to_bus]))
+    one, minus = np.ones(len(line)), -np.ones(len(line))
+    ends = np.concatenate([network.from_bus, network.to_bus])
+    difference = csr_array(
+        (np.concatenate([one, minus]), (np.tile(line, 2), ends)),
+        shape=(len(line), len(network.buses)),
+    )
+    laplacian = difference.T @ diags_array(coupling_pu) @ difference
+    shift_rad = np.deg2rad(network.branches["shift_deg"].to_numpy())
+    injected_pu = p_pu + difference.T @ (coupling_pu * shift_rad)
+    free, angle = admittance.free, np.zeros(p_pu.shape)
+    factor = splu(csc_array(csr_array(laplacian)[free][:, free]))
+    angle[:, free] = factor.solve(np.ascontiguousarray(injected_pu[:, free].T)).T
+    return angle
 
 
 def _load_ids(network: Network) -> np.ndarray:
