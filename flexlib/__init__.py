@@ -16,6 +16,7 @@ from flexlib.errors import (
     SolveError,
     Unbounded,
 )
+from flexlib.handover import light_model_header, read_light_model, write_light_model
 from flexlib.light_model import LightModel, linearise
 from flexlib.market import Market, read_offers
 from flexlib.network import Network
@@ -71,6 +72,7 @@ __all__ = [
     "clear",
     "clear_iterated",
     "data_path",
+    "light_model_header",
     "linearise",
     "network_at",
     "omega_any_distribution",
@@ -82,6 +84,7 @@ __all__ = [
     "printed_model",
     "read_bands",
     "read_bids",
+    "read_light_model",
     "read_network",
     "read_offers",
     "read_profiles",
@@ -89,4 +92,5 @@ __all__ = [
     "settle",
     "solve",
     "supply_curve",
+    "write_light_model",
 ]
