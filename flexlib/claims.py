@@ -8,10 +8,11 @@ checked, not a label.
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import pandas as pd
 
-from flexlib import claims_de_simone
+from flexlib import claims_de_simone, claims_digiplat
 from flexlib.tables import data_path
 
 AGREES = (
@@ -24,7 +25,10 @@ DISAGREES = ("differs",)
 APART = ("stand-in", "not attempted")  # no number of ours is held against the published one
 STATUSES = (*AGREES, *DISAGREES, *APART)
 
-_OURS: dict[str, Callable[[], dict[str, float]]] = {"de-simone": claims_de_simone.ours}
+_OURS: dict[str, Callable[[], dict[str, float]]] = {
+    "de-simone": claims_de_simone.ours,
+    "digiplat": claims_digiplat.ours,
+}
 _CORRECTED: dict[str, Callable[[], dict[str, float]]] = {"de-simone": claims_de_simone.corrected}
 _ROUNDING = 1e-9  # so that a value on the edge of a rounding interval counts as inside
 
@@ -42,8 +46,13 @@ def read_claims() -> pd.DataFrame:
     return claims.assign(tolerance=claims["tolerance"].astype(float))
 
 
-def ledger() -> pd.DataFrame:
+def ledger(source: str | None = None) -> pd.DataFrame:
     """Compute our value of every claim and hold the status against it.
+
+    Parameters
+    ----------
+    source : str, optional
+        Only claims of this source, for example ``"de-simone"``.
 
     Returns
     -------
@@ -53,6 +62,8 @@ def ledger() -> pd.DataFrame:
         within the tolerance) and holds (whether the status says the same).
     """
     claims = read_claims()
+    if source is not None:
+        claims = claims[claims["source"] == source].reset_index(drop=True)
     values = _values(_OURS, claims)
     corrected = _values(_CORRECTED, claims)
     claims["ours"] = claims["id"].map(values)
@@ -73,6 +84,13 @@ def totals(claims: pd.DataFrame) -> pd.DataFrame:
     counts = claims.groupby("status")["holds"].agg(["size", "sum"]).reindex(STATUSES).dropna()
     counts = counts.astype(int).rename(columns={"size": "claims", "sum": "status holds"})
     return counts.reset_index()
+
+
+def printed_digits(number: str) -> int:
+    """Decimals of a printed number: 3 of ``"95.673"``, 6 of ``"2.3e-05"``."""
+    exponent = Decimal(number).as_tuple().exponent
+    assert isinstance(exponent, int)  # a number
+    return max(0, -exponent)
 
 
 MARKS = dict(zip(STATUSES, "RPFEDSN", strict=True))
@@ -98,13 +116,8 @@ def beside(claims: pd.DataFrame, table: str, quantities: list[str]) -> pd.DataFr
     """
     parts = claims["id"].str.split("/", expand=True).set_axis(["table", "row", "column"], axis=1)
     rows = claims.join(parts)
-    digits = (
-        rows["published"]
-        .str.partition(".")[2]
-        .str.len()
-        .groupby([rows["table"], rows["column"]])
-        .transform("max")
-    )
+    digits = rows["published"].map(printed_digits)
+    digits = digits.groupby([rows["table"], rows["column"]]).transform("max")
     rows["ours"] = [f"{round(v, n) + 0.0:.{n}f}" for v, n in zip(rows["ours"], digits, strict=True)]
     rows["status"] = rows["status"].map(MARKS)
     shown = rows[rows["table"] == table].set_index("row")
@@ -115,8 +128,13 @@ def beside(claims: pd.DataFrame, table: str, quantities: list[str]) -> pd.DataFr
     ).rename_axis(None)
 
 
-def read_errata() -> pd.DataFrame:
+def read_errata(source: str | None = None) -> pd.DataFrame:
     """Read the list of what is wrong in the sources.
+
+    Parameters
+    ----------
+    source : str, optional
+        Only errata of this source.
 
     Returns
     -------
@@ -124,7 +142,10 @@ def read_errata() -> pd.DataFrame:
         Text columns id, kind (wrong, silent, misprint), source, place, printed, problem,
         correction and test (the function in ``tests/test_errata.py`` that demonstrates it).
     """
-    return pd.read_csv(data_path("errata.csv"), dtype=str, keep_default_na=False)
+    errata = pd.read_csv(data_path("errata.csv"), dtype=str, keep_default_na=False)
+    if source is not None:
+        errata = errata[errata["source"] == source].reset_index(drop=True)
+    return errata
 
 
 def errata_markdown(errata: pd.DataFrame) -> str:
@@ -151,5 +172,6 @@ def _values(
 ) -> dict[str, float]:
     values: dict[str, float] = {}
     for source in claims["source"].unique():
-        values |= sources[source]()
+        if source in sources:
+            values |= sources[source]()
     return values

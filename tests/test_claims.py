@@ -3,11 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from flexlib import claims, claims_de_simone, tables
+from flexlib import claims, claims_de_simone, claims_digiplat, stand_in, tables
 from flexlib.__main__ import app
 
 INPUT_COLUMNS = {"branch", "bus", "case", "pod", "cos_phi"}
@@ -23,7 +24,7 @@ def ledger():
 def data_copy(tmp_path, monkeypatch):
     """A private copy of the data that flexlib reads, and no cached results."""
     shutil.copytree(tables.data_path(), tmp_path / "data")
-    for module in (claims, claims_de_simone):
+    for module in (claims, claims_de_simone, stand_in):
         monkeypatch.setattr(module, "data_path", lambda name="": tmp_path / "data" / name)
     cached = (
         claims_de_simone.market,
@@ -48,13 +49,17 @@ def published_cells():
             key = f"case {row['case']} POD {row['pod']}" if len(keys) == 2 else row[keys[0]]
             for column in frame.columns.difference(list(inputs)):
                 yield f"de-simone-{table}/{key}/{column}", row[column]
+    frame = pd.read_csv(tables.data_path("published/digiplat-table-1.csv"), dtype=str)
+    for _, row in frame.iterrows():
+        for column in ("voltage_pu", "loading_pct"):
+            yield f"digiplat-1/{row['metric']}/{column}", row[column]
 
 
 def test_every_published_result_cell_is_exactly_one_claim():
     cells = dict(published_cells())
     written = claims.read_claims().set_index("id")["published"]
     assert written.index.is_unique
-    assert len(written) == 280
+    assert len(written) == 284
     assert dict(written) == cells
 
 
@@ -71,8 +76,30 @@ def test_every_claim_that_is_not_reproduced_says_why(ledger):
 
 def test_tolerance_is_half_of_the_last_printed_digit(ledger):
     table = ledger["id"].str.split("/").str[0] + ledger["id"].str.split("/").str[-1]
-    digits = ledger["published"].str.partition(".")[2].str.len().groupby(table).transform("max")
-    assert (ledger["tolerance"] == 0.5 * 10.0**-digits).all()
+    digits = ledger["published"].map(claims.printed_digits).groupby(table).transform("max")
+    np.testing.assert_allclose(ledger["tolerance"], 0.5 * 10.0**-digits, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("number", "digits"), [("95.673", 3), ("2.3e-05", 6), ("-0.0061", 4), ("120", 0), ("1e3", 0)]
+)
+def test_printed_digits(number, digits):
+    assert claims.printed_digits(number) == digits
+
+
+def test_one_source_at_a_time(ledger):
+    assert len(claims.ledger("digiplat")) == 4
+    ours = ledger.loc[ledger["source"] == "digiplat", "ours"]
+    np.testing.assert_array_equal(claims.ledger("digiplat")["ours"], ours)
+    sources = [set(claims.read_errata(source)["source"]) for source in ("de-simone", "digiplat")]
+    assert sources == [{"de-simone"}, {"digiplat"}]
+
+
+def test_a_stand_in_is_not_held_against_the_published_value(ledger):
+    apart = ledger[ledger["status"] == "stand-in"]
+    assert set(apart["source"]) == {"digiplat"}
+    assert not apart["agrees"].any()  # another grid
+    assert apart["ours"].between(1e-6, 1.0).all()
 
 
 def test_only_base_currents_are_fitted(ledger):
@@ -114,6 +141,34 @@ def test_an_impedance_reaches_ours(data_copy):
     assert not claims.ledger()["holds"].all()
 
 
+@pytest.fixture
+def one_draw(monkeypatch):
+    """The stand-in's values from one draw; returns what forgets them."""
+
+    def forget():
+        claims_digiplat.compared.cache_clear()
+        claims_digiplat.table_1.cache_clear()
+
+    monkeypatch.setattr(claims_digiplat, "SEEDS", (1,))
+    forget()
+    yield forget
+    forget()
+
+
+def test_the_stand_in_reaches_ours_and_published_numbers_do_not(data_copy, one_draw):
+    before = claims_digiplat.ours()
+    for path in (data_copy / "published").glob("*.csv"):
+        path.write_text("nothing\n0\n")
+    (data_copy / "claims.csv").unlink()
+    one_draw()
+    assert claims_digiplat.ours() == before
+    path = data_copy / "feeders/simbench-lv-6/branches.csv"
+    path.write_text(path.read_text().replace(",0.103,0.058,", ",0.206,0.058,"))
+    one_draw()
+    after = claims_digiplat.ours()
+    assert all(abs(after[k] / before[k] - 1) > 1e-3 for k in before)
+
+
 def test_a_wrong_status_does_not_hold(data_copy):
     path = data_copy / "claims.csv"
     frame = claims.read_claims()
@@ -135,7 +190,7 @@ def test_command_line_json_lists_every_claim():
     result = CliRunner().invoke(app, ["claims", "--json"])
     assert result.exit_code == 0
     records = json.loads(result.stdout)
-    assert len(records) == 280
+    assert len(records) == 284
     wanted = {"id", "source", "chapter", "quantity", "unit", "published", "ours", "tolerance"}
     assert wanted | {"status", "reason"} <= set(records[0])
 

@@ -2,23 +2,36 @@
 
 import ast
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyomo.environ as pyo
 import pytest
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from flexlib import (
+    Activation,
+    Bids,
     Box,
+    Comparison,
+    Connected,
     DataError,
     Infeasible,
     Market,
     Network,
     Planes,
+    activate,
     clear,
+    linearise,
     power_flow,
+    printed_milp,
+    solve,
     supply_curve,
 )
+from flexlib.certificate import CertificateError
 from flexlib.claims import read_errata
 from flexlib.claims_de_simone import corrected_clearing, market, published_clearing
 from flexlib.linear_ac import linear_flow
@@ -32,7 +45,11 @@ from flexlib.replication import (
 from flexlib.robust_arrays import robust_optimum
 from flexlib.robust_limits import every_limit
 from flexlib.robust_rows import current_margins_a
+from flexlib.stand_in import stand_in
 from flexlib.tables import data_path
+from flexlib.voronoi_cells import border_excess, loading_excess
+from flexlib.voronoi_model import activation
+from flexlib.voronoi_points import none_half_all
 
 HEAD = 1  # position of branch 2-3, from end, on the 12-bus feeder
 
@@ -325,3 +342,235 @@ def test_largest_cost_is_not_the_largest_volume():
     most_kw = -supply_curve(m).frame["volume_kw"].min()
     assert -largest_cost.net_kw.sum() < 0.8 * most_kw
     assert most_kw > 100
+
+
+# DigIPlat D5.2: bids and Voronoi cells
+
+
+def offered(direction, volume_kw, price_eur_per_mwh, **more):
+    return Bids(
+        pd.DataFrame(
+            {
+                "bid": [f"bid {k + 1}" for k in range(len(volume_kw))],
+                f"{direction}_max_kw": volume_kw,
+                f"price_{direction}_eur_per_mwh": price_eur_per_mwh,
+                **more,
+            }
+        )
+    )
+
+
+def connected(network, bids, buses):
+    return Connected(network, bids, pd.DataFrame({"bid": bids.table["bid"], "bus": buses}))
+
+
+def three_points(direction="up", price_eur_per_mwh=(50.0, 100.0), **limits):
+    """Two bids of 100 kW on a chain, and the light model of the source's three points."""
+    net = chain([("a", 2, 50, 10), ("b", 3, 50, 10)], limits)
+    bids = offered(direction, [100.0, 100.0], price_eur_per_mwh)
+    grid = connected(net, bids, ["2", "3"])
+    return linearise(grid, none_half_all(bids, direction)), bids
+
+
+@cache
+def compared(direction, seed=1, printed=False):
+    """An instance of the stand-in, activated with the source's three points, beside AC."""
+    case = stand_in(direction, seed)
+    grid = Connected(case.network, case.bids, case.sites)
+    model = linearise(grid, none_half_all(case.bids, direction))
+    return Comparison(grid, activate(model, case.bids, case.request_kw, printed=printed))
+
+
+def test_request_row_needs_the_binary():
+    model, bids = three_points()
+    right = printed_milp(model, bids, 100.0)
+    assert solve(right).objective == pytest.approx(activate(model, bids, 100.0).cost_eur_per_h)
+    with pytest.raises(Infeasible):
+        solve(printed_milp(model, bids, 100.0, corrected=False))
+    # each point would have to make up for the activation of the two others
+    everything = model.point.sum()
+    for point in model.point:
+        assert not 0 <= point.sum() + 100.0 - everything <= 200.0 or point.sum() == 200.0
+    # the last would have to deliver nothing, far from its cell
+    assert 200.0 + 100.0 - everything == 0.0
+    assert border_excess(model, 2, np.zeros(2)).max() > 100.0
+
+
+def test_printed_products_are_not_linear():
+    model, bids = three_points()
+    m = printed_milp(model, bids, 100.0)
+    price = bids.axes["price_up"]
+    cost = sum(
+        price[k] * (model.point[i, k] + m.dp[i, k]) * m.b[i] for i in m.POINTS for k in m.AXES
+    )
+    border = m.eq_14h[0, 1].body * m.b[0]
+    assert cost.polynomial_degree() == border.polynomial_degree() == 2
+    assert m.eq_14a.expr.polynomial_degree() == m.eq_14h[0, 1].body.polynomial_degree() == 1
+    solve(m)
+    assert pyo.value(cost) == pytest.approx(pyo.value(m.eq_14a), rel=1e-9)
+    for i, j in m.eq_14h:
+        for k in m.AXES:
+            m.dp[i, k].set_value(0.0)  # as (14b) and (14c) make it where b is zero
+        half = ((model.point[i] - model.point[j]) ** 2).sum() / 2
+        row = m.eq_14h[i, j]
+        assert pyo.value(row.body) - pyo.value(row.lower) == pytest.approx(half)
+        assert half > 0
+
+
+def test_request_is_a_number():
+    model, bids = three_points()
+    asked_kw = np.array([30.0, 70.0])
+    m = printed_milp(model, bids, asked_kw.sum())
+    least = solve(m).objective
+    m.eq_14j.deactivate()
+    m.vector = pyo.Constraint(
+        m.AXES,
+        rule=lambda m, k: (
+            sum(model.point[i, k] * m.b[i] + m.dp[i, k] for i in m.POINTS) == asked_kw[k]
+        ),
+    )
+    solve(m)
+    np.testing.assert_allclose(activation(m)[0], asked_kw, atol=1e-9)  # nothing is left to choose
+    assert pyo.value(m.eq_14a) > least + 1.0
+
+
+def test_price_times_a_signed_volume_buys_the_dearest():
+    model, bids = three_points("down")
+    m = printed_milp(model, bids, -100.0)
+    solve(m)
+    np.testing.assert_allclose(activation(m)[0], [-100.0, 0.0], atol=1e-6)
+    m.eq_14a.deactivate()
+    price = bids.axes["price_down"]
+    m.printed = pyo.Objective(
+        expr=sum(
+            price[k] * (model.point[i, k] * m.b[i] + m.dp[i, k]) for i in m.POINTS for k in m.AXES
+        )
+    )
+    solve(m)
+    np.testing.assert_allclose(activation(m)[0], [0.0, -100.0], atol=1e-6)
+
+
+def test_borders_belong_to_no_printed_cell():
+    model, bids = three_points()
+    z = activate(model, bids, 150.0).z  # with equal volumes all of (14j) is the border
+    distance = np.linalg.norm(model.point - z, axis=1)
+    assert distance[1] == pytest.approx(distance[2], rel=1e-12)
+    strictly = [
+        all(distance[i] < distance[j] * (1 - 1e-12) for j in range(3) if j != i) for i in range(3)
+    ]
+    assert not any(strictly)
+    assert border_excess(model, 1, z).max() < 1e-9  # (14h) is closed and holds it
+
+
+def test_fixed_load_of_a_point_is_no_choice():
+    bids = offered("down", [400.0, 400.0], [50.0, 100.0])
+    grids = [
+        connected(chain([("far", 3, p_kw, 0)], {"2-3": 40}), bids, ["3", "2"])
+        for p_kw in (100.0, 600.0)
+    ]
+    points = none_half_all(bids, "down")[[0, 2]]
+    light, heavy = (linearise(grid, points, relief=True) for grid in grids)
+    names = ("v_pu", "vtdf", "i_percent", "di_percent")
+    mixed = replace(  # the second point made at another fixed load than the first
+        light, **{n: np.stack([getattr(light, n)[0], getattr(heavy, n)[1]]) for n in names}
+    )
+    chosen = activate(mixed, bids, -200.0)
+    assert chosen.cell == 0
+    true = Comparison(grids[1], chosen)
+    assert true.loading_excess_percent > 10.0
+    right = Comparison(grids[1], activate(heavy, bids, -200.0))
+    assert right.loading_excess_percent < 1.0
+    assert right.activation.cost_eur_per_h > chosen.cost_eur_per_h + 1.0
+
+
+def test_signed_loading_misjudges_a_reversed_flow():
+    printed, right = compared("up", 6, printed=True), compared("up", 6)
+    printed.activation.certificate.assert_ok()
+    assert printed.loading_excess_percent > 5.0
+    # the complex current at the same point sees it
+    of_current = loading_excess(
+        printed.activation.model, printed.activation.cell, printed.activation.z, printed=False
+    )
+    assert of_current.max() > 5.0
+    right.certificate.assert_ok()
+    assert right.activation.cost_eur_per_h > printed.activation.cost_eur_per_h
+
+
+def test_values_at_the_point_are_known_not_their_changes():
+    model, _ = three_points()
+    for i, point in enumerate(model.point):
+        change = model.vtdf[i] @ (point - model.point[i])
+        assert not change.any()  # known without any computation, and useless
+        np.testing.assert_array_equal(model.voltages_pu(i, point), model.v_pu[i])
+
+
+def test_maps_lead_to_totals_not_to_changes():
+    net = chain([("a", 2, 50, 10), ("b", 3, 50, 10)])
+    s_kva = net.s_load_kva
+    v_pu, changed_pu = np.abs(power_flow(net, np.array([s_kva, 1.1 * s_kva])).v_pu)
+    assert (v_pu > 0.9).all()  # the image of no change at all
+    assert 0 < np.abs(changed_pu - v_pu).max() < 1e-2
+
+
+def test_reactive_power_dominates_every_other_error():
+    grid, z = compared("down").connected, compared("down").activation.z
+    table = grid.bids.table.assign(kvar_per_kw=np.tan(np.arccos(0.95)))
+    lagging = Connected(grid.network, Bids(table), grid.sites)
+    ignored = replace(compared("down"), connected=lagging)
+    assert 1e-2 < ignored.v_mae_pu < 3e-2
+    assert ignored.v_mae_pu > 50 * compared("down").v_mae_pu
+    points = z * np.array([[0.9], [1.0]])
+    known = Comparison(lagging, activate_fixed(linearise(lagging, points), lagging.bids, z))
+    assert known.v_mae_pu < 1e-4
+
+
+def activate_fixed(model, bids, z):
+    """An activation given, by the model of its nearest point."""
+    cell = model.nearest(z)
+    return Activation(model, bids, z.sum(), False, 1e-6, z, cell, np.zeros(len(model.point)))
+
+
+def test_averages_depend_on_what_is_averaged():
+    c = compared("down")
+    error = np.abs(c.loading_percent - c.loading_ac_percent)
+    critical = np.argsort(-c.loading_ac_percent)[:12]
+    assert error[critical].mean() > 2.5 * c.loading_mae_percent
+
+
+def test_half_of_the_bids_can_be_read_in_two_ways():
+    case = stand_in("down", 1)
+    grid = compared("down").connected
+    points = none_half_all(case.bids, "down")
+    every_second = points[2] * (np.arange(len(case.bids.axes)) % 2)
+    model = linearise(grid, np.array([points[0], every_second, points[2]]))
+    other = Comparison(grid, activate(model, case.bids, case.request_kw))
+    assert abs(np.log(other.v_mae_pu / compared("down").v_mae_pu)) > np.log(1.25)
+
+
+def test_small_averages_do_not_mean_that_limits_hold():
+    c = compared("down")
+    assert c.v_mae_pu < 2e-4
+    assert c.loading_mae_percent < 0.1
+    assert c.loading_excess_percent > 0.1
+    with pytest.raises(CertificateError, match="AC loadings"):
+        c.certificate.assert_ok()
+
+
+def test_shared_matrices_give_the_tree_away():
+    c = compared("down")
+    model, grid = c.activation.model, c.connected
+    network, count = grid.network, len(grid.network.branches)
+    assert count == len(network.buses) - 1
+    seen, exact = 0, 0
+    for e in np.flatnonzero(model.end < count):  # from ends: a row for each branch
+        row = np.abs(model.ltdf[1, e])
+        recovered = set(np.flatnonzero(row > row.max() / 2).tolist())
+        others = np.arange(count) != model.end[e]
+        at = (network.from_bus[others], network.to_bus[others])
+        without = csr_array((np.ones(count - 1), at), (count + 1, count + 1))
+        _, part = connected_components(without, directed=False)
+        downstream = set(np.flatnonzero(part[grid.bus] != part[network.slack]).tolist())
+        if downstream:
+            seen, exact = seen + 1, exact + (recovered == downstream)
+    assert seen > 200
+    assert exact == seen
