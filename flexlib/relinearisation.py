@@ -14,17 +14,19 @@ import pandas as pd
 
 from flexlib.bids import Bids, Connected
 from flexlib.certificate import largest
-from flexlib.errors import Infeasible, NotSettled
+from flexlib.errors import DataError, Fault, Infeasible, NotSettled, PowerFlowError
 from flexlib.light_model import LightModel, linearise
 from flexlib.voronoi import Activation
 from flexlib.voronoi_ac import Comparison
-from flexlib.voronoi_cells import Search, shared_programme
+from flexlib.voronoi_cells import Search, first_penalty, shared_programme
 from flexlib.voronoi_points import merit_order
 
 _FAIR = 0.1  # least part of the promised improvement
 _GOOD = 0.75  # part of it from which the radius is doubled
 _SMALLEST = 1e-6  # trust radius, in volumes, at which the search gives up
 _SETTLED = 1e-9  # promised improvement, relative to the cost, that counts as none
+_DEARER = 1e3  # factor on the price of broken limits where it was too low to mend them
+_DEAREST = 1e6  # largest factor in all
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Relinearised:
         The activation with the model of the last round, beside AC.
     rounds : pandas.DataFrame
         One row a round: cost_eur_per_h, v_mae_pu, loading_mae_percent, v_excess_pu and
-        loading_excess_percent (by AC), radius (of the trust region in volumes), taken.
+        loading_excess_percent (by AC; NaN where AC has no solution), radius (of the trust region
+        in volumes), taken.
     """
 
     comparison: Comparison
@@ -89,74 +92,98 @@ def relinearised(
     DataError
         As `activate` and `linearise`.
     Infeasible
-        If no step near the last point lessens what limits are broken by, with what remains.
+        If no step near the last point lessens what limits are broken by, at any cost, with what
+        remains.
     NotSettled
         If the rounds do not come to rest; carries their table.
     """
     bids = connected.bids
     bids.assert_request(request_kw)
+    if most_rounds < 1:
+        raise DataError([Fault("relinearised", "", "most_rounds", f"{most_rounds}", "1 or more")])
     width = np.where(bids.upper > bids.lower, bids.upper - bids.lower, 1.0)
     tiny = gap if (bids.axes[["min_up", "min_down"]] > 0).any(axis=None) else _SETTLED
     z = merit_order(bids, np.array([request_kw]))[0] if start is None else np.asarray(start, float)
-    merit, radius = np.inf, np.inf
+    cost, broken = np.inf, np.inf  # of z; not known of the first, which may miss the request
+    penalty, radius = first_penalty(bids), np.inf
     rounds: list[dict[str, Any]] = []
     while len(rounds) < most_rounds and radius > _SMALLEST:
         model = linearise(connected, z[None], request_kw=(request_kw,) * 2, relief=relief)
-        found = _step(model, bids, request_kw, None if np.isinf(radius) else radius * width, gap)
+        reach = None if np.isinf(radius) else radius * width
+        found = _step(model, bids, request_kw, reach, gap, penalty)
+        promised = cost + penalty * (broken - found.missed) - found.cost_eur_per_h
+        noise = penalty * tolerance_percent / 10 if broken > tolerance_percent else 0.0
+        if promised <= tiny * (1 + abs(found.cost_eur_per_h)) + noise:
+            at_rest = Comparison(connected, replace(found, z=z))
+            if broken <= tolerance_percent:
+                return Relinearised(at_rest, pd.DataFrame(rounds))
+            least = _step(model, bids, request_kw, reach, gap, None).missed
+            penalty *= _DEARER
+            if broken - least <= tolerance_percent or penalty > _DEAREST * first_penalty(bids):
+                raise _infeasible(at_rest, broken)
+            continue
         comparison = Comparison(connected, found)
-        broken = _broken_percent(comparison)
-        promised = merit - found.cost_eur_per_h - found.penalty * found.missed
-        if promised <= tiny * (1 + abs(found.cost_eur_per_h)):
-            return _at_rest(connected, replace(found, z=z), rounds, tolerance_percent)
-        now = found.cost_eur_per_h + found.penalty * broken
+        now = _broken_percent(comparison)
+        gained = cost + penalty * (broken - now) - found.cost_eur_per_h
         step = float((np.abs(found.z - z) / width).max())
-        taken = np.isinf(merit) or merit - now >= _FAIR * promised
-        rounds.append(_row(comparison, radius, taken=taken))
+        solved = bool(np.isfinite(now))
+        taken = solved and (np.isinf(cost) or gained >= _FAIR * promised)
+        rounds.append(_row(comparison, radius, taken=taken, solved=solved))
         inside = np.isinf(radius) or step < radius * (1 - 1e-9)
-        if max(broken, _error_percent(comparison)) <= tolerance_percent and inside:
+        if inside and now <= tolerance_percent and _error_percent(comparison) <= tolerance_percent:
             return Relinearised(comparison, pd.DataFrame(rounds))
         if taken:
-            z, radius = found.z, 2 * radius if merit - now >= _GOOD * promised else radius
-            merit = now
+            z, cost, broken = found.z, found.cost_eur_per_h, now
+            radius = 2 * radius if gained >= _GOOD * promised else radius
         else:
             radius = step / 4
     raise NotSettled(
-        f"{len(rounds)} rounds of re-linearisation, the last with a trust radius of {radius:.2g} "
-        f"and {broken:.3g} % beyond the limits by AC",
+        f"{len(rounds)} rounds of re-linearisation, the last with a trust radius of {radius:.2g}; "
+        f"limits are broken by {broken:.3g} % by AC",
         pd.DataFrame(rounds),
     )
 
 
 def _step(
-    model: LightModel, bids: Bids, request_kw: float, reach: np.ndarray | None, gap: float
+    model: LightModel,
+    bids: Bids,
+    request_kw: float,
+    reach: np.ndarray | None,
+    gap: float,
+    penalty: float | None,
 ) -> Activation:
-    """Cheapest activation by the model of one point, within reach of it; limits at a penalty."""
+    """Cheapest activation by the model of one point, within reach of it.
+
+    Limits are missed at a penalty; without one, by as little as can be at any cost.
+    """
     (z,) = model.point
     within = None if reach is None else np.array([z - reach, z + reach])
     shared = shared_programme(bids, request_kw, within)
-    cell, bounds = Search(model, bids, shared, elastic=True, gap=gap).best()
+    if penalty is None:
+        shared, penalty = replace(shared, c=np.zeros_like(shared.c)), 1.0
+    search = Search(model, bids, shared, elastic=True, gap=gap, penalty=penalty)
+    cell, bounds = search.best()
     return Activation(
         model, bids, request_kw, False, gap, cell.z, 0, bounds, cell.missed, cell.penalty
     )
 
 
-def _at_rest(
-    connected: Connected, last: Activation, rounds: list[dict[str, Any]], tolerance_percent: float
-) -> Relinearised:
-    """Result where no step promises to be better."""
-    comparison = Comparison(connected, last)
-    broken = _broken_percent(comparison)
-    if broken > tolerance_percent:
-        raise Infeasible(
-            f"by AC the limits are broken by {broken:.4g} %, and no step nearby lessens it; "
-            + "; ".join(comparison.worst())
-        )
-    return Relinearised(comparison, pd.DataFrame(rounds))
+def _infeasible(at_rest: Comparison, broken_percent: float) -> Infeasible:
+    return Infeasible(
+        f"by AC the limits are broken by {broken_percent:.4g} %, and no step nearby lessens it; "
+        + "; ".join(at_rest.worst())
+    )
 
 
 def _broken_percent(comparison: Comparison) -> float:
-    """What limits are broken by in AC: per cent of nominal voltage, or of a current's limit."""
-    return max(100 * comparison.v_excess_pu, comparison.loading_excess_percent)
+    """What limits are broken by in AC: per cent of nominal voltage, or of a current's limit.
+
+    Infinite where AC has no solution.
+    """
+    try:
+        return max(100 * comparison.v_excess_pu, comparison.loading_excess_percent)
+    except PowerFlowError:
+        return np.inf
 
 
 def _error_percent(comparison: Comparison) -> float:
@@ -166,13 +193,11 @@ def _error_percent(comparison: Comparison) -> float:
     return max(largest(dv), largest(di))
 
 
-def _row(comparison: Comparison, radius: float, *, taken: bool) -> dict[str, Any]:
+def _row(comparison: Comparison, radius: float, *, taken: bool, solved: bool) -> dict[str, Any]:
+    errors = ("v_mae_pu", "loading_mae_percent", "v_excess_pu", "loading_excess_percent")
     return {
         "cost_eur_per_h": comparison.activation.cost_eur_per_h,
-        "v_mae_pu": comparison.v_mae_pu,
-        "loading_mae_percent": comparison.loading_mae_percent,
-        "v_excess_pu": comparison.v_excess_pu,
-        "loading_excess_percent": comparison.loading_excess_percent,
+        **{name: getattr(comparison, name) if solved else np.nan for name in errors},
         "radius": radius,
         "taken": taken,
     }

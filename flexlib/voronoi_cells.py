@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array, hstack, vstack
 
 from flexlib.bids import Bids
-from flexlib.errors import Infeasible
+from flexlib.errors import Infeasible, NotSettled
 from flexlib.light_model import LightModel
 from flexlib.sensitivity import along
 from flexlib.solver import LinearProgram, conflicting_rows, solve
@@ -23,6 +23,7 @@ from flexlib.solver import LinearProgram, conflicting_rows, solve
 ROW_TOLERANCE = 1e-7  # violation at which a row counts as met: per cent, or kW of a border
 _AT_ONCE = 5  # rows of one kind added in one round
 _PENALTY = 1e3  # first price of a missed row, in multiples of the dearest unit
+_MOST_ROUNDS = 500  # programmes solved for one cell
 
 
 @dataclass(frozen=True)
@@ -72,29 +73,32 @@ def loading_excess(model: LightModel, cell: int, z: np.ndarray, *, printed: bool
     if printed:
         loading = model.loading_percent[cell] + model.ltdf[cell] @ (z - model.point[cell])
         return np.array([loading - 100, -loading - 100])
-    return np.abs(model.currents_percent(cell, z))[None] - 100
+    return np.asarray(np.abs(model.currents_percent(cell, z))[None] - 100)
 
 
-def broken_rows(model: LightModel, cell: int, z: np.ndarray, *, printed: bool) -> Rows:
+def broken_rows(
+    model: LightModel, cell: int, z: np.ndarray, *, printed: bool, missed: float = 0.0
+) -> Rows:
     """Rows of a cell that an activation breaks most, up to five of each kind; borders first.
 
-    A complex current is limited by its tangent at z: the limit is convex and holds all tangents,
-    and where z breaks it the tangent cuts z off.
+    Only rows broken by more than what they may be missed by. A complex current is limited by its
+    tangent at z: the limit is convex and holds all tangents, and where z breaks it the tangent
+    cuts z off.
     """
     excess = border_excess(model, cell, z)
-    _, j = _most(excess[None])
+    _, j = _most(excess[None], missed)
     if len(j):  # most cells are left with a bound by their borders alone
         towards = model.point[j] - model.point[cell]
         a = towards / np.linalg.norm(towards, axis=1)[:, None]
         return _through(z, a, excess[j], [f"(14h) border to {k}" for k in j])
     sign = np.array([1.0, -1.0])
     excess = voltage_excess(model, cell, z)
-    side, k = _most(excess)
+    side, k = _most(excess, missed)
     a = 100 * sign[side, None] * model.vtdf[cell][k]
     names = [f"({('14g', '14f')[s]}) bus {b}" for s, b in zip(side, model.bus[k], strict=True)]
     voltages = _through(z, a, excess[side, k], names)
     excess = loading_excess(model, cell, z, printed=printed)
-    side, k = _most(excess)
+    side, k = _most(excess, missed)
     if printed:
         a = sign[side, None] * model.ltdf[cell][k]
     else:
@@ -104,10 +108,11 @@ def broken_rows(model: LightModel, cell: int, z: np.ndarray, *, printed: bool) -
     return voltages.and_more(_through(z, a, excess[side, k], names))
 
 
-def _most(excess: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Places of the largest entries above the tolerance."""
+def _most(excess: np.ndarray, missed: float) -> tuple[np.ndarray, ...]:
+    """Places of the largest entries above what may be missed, by more than the tolerance."""
     order = np.argsort(-excess, axis=None)[:_AT_ONCE]
-    return np.unravel_index(order[excess.ravel()[order] > ROW_TOLERANCE], excess.shape)
+    above = excess.ravel()[order] > missed + ROW_TOLERANCE
+    return np.unravel_index(order[above], excess.shape)
 
 
 def _through(z: np.ndarray, a: np.ndarray, excess: np.ndarray, names: list[str]) -> Rows:
@@ -223,6 +228,8 @@ class Cell:
     z : numpy.ndarray, shape (n,)
         Cheapest activation that meets the rows but for `missed`.
     missed : float
+    solved : int
+        Programmes solved for it.
     """
 
     number: int
@@ -231,6 +238,13 @@ class Cell:
     bound_eur_per_h: float = -np.inf
     z: np.ndarray = field(default_factory=lambda: np.zeros(0))
     missed: float = 0.0
+    solved: int = 0
+
+
+def first_penalty(bids: Bids) -> float:
+    """Price at which a search first lets rows be missed, EUR/h for one unit."""
+    dearest = np.abs(bids.axes[["price_up", "price_down"]].to_numpy()).max()
+    return _PENALTY * max(float(dearest), 1e-3)
 
 
 @dataclass(frozen=True)
@@ -249,6 +263,8 @@ class Search:
         Accept an activation that misses rows, at the penalty, where every one does.
     gap : float
         Relative gap for programmes with least activations.
+    penalty : float, optional
+        First price of missing rows, EUR/h for one unit; `first_penalty` by default.
     """
 
     model: LightModel
@@ -257,6 +273,7 @@ class Search:
     printed: bool = False
     elastic: bool = False
     gap: float = 1e-6
+    penalty: float | None = None
 
     def best(self) -> tuple[Cell, np.ndarray]:
         """Find the cell with the cheapest admissible activation.
@@ -271,10 +288,11 @@ class Search:
         ------
         Infeasible
             If no cell has an admissible activation; names rows that conflict.
+        NotSettled
+            If 500 programmes were solved for one cell and its optimum still breaks rows.
         """
-        dearest = np.abs(self.bids.axes[["price_up", "price_down"]].to_numpy()).max()
         nothing = Rows(np.zeros((0, len(self.bids.axes))), np.zeros(0), ())
-        start = Cell(-1, nothing, _PENALTY * max(float(dearest), 1e-3))
+        start = Cell(-1, nothing, self.penalty or first_penalty(self.bids))
         self._solve(start)
         cells = [replace(start, number=k) for k in range(len(self.model.point))]
         near = np.argsort(np.argsort(np.linalg.norm(self.model.point - start.z, axis=1)))
@@ -283,14 +301,16 @@ class Search:
         heapq.heapify(queue)
         while queue[0][0] < np.inf:
             cell = at[queue[0][1]]
-            broken = broken_rows(self.model, cell.number, cell.z, printed=self.printed)
+            broken = broken_rows(
+                self.model, cell.number, cell.z, printed=self.printed, missed=cell.missed
+            )
             if broken.names:
                 cell.rows = cell.rows.and_more(broken)
                 self._solve(cell)
             elif self.elastic or cell.missed <= ROW_TOLERANCE:
                 return cell, np.array([c.bound_eur_per_h for c in cells])
-            elif self._least_missed(cell) > ROW_TOLERANCE:
-                cell.bound_eur_per_h = np.inf
+            elif (least := self._least_missed(cell)) > ROW_TOLERANCE:
+                cell.bound_eur_per_h, cell.missed = np.inf, least
             else:
                 cell.penalty *= _PENALTY
                 self._solve(cell)
@@ -300,6 +320,13 @@ class Search:
     def _solve(self, cell: Cell) -> None:
         """Solve a cell's programme with the rows it has."""
         n = len(self.bids.axes)
+        cell.solved += 1
+        if cell.solved > _MOST_ROUNDS:
+            raise NotSettled(
+                f"cell {cell.number}: {_MOST_ROUNDS} programmes solved, the last with "
+                f"{len(cell.rows.names)} rows missed by {cell.missed:.3g} at "
+                f"{cell.penalty:.3g} EUR/h for each; rows were still broken by more"
+            )
         solution = solve(with_rows(self.shared, cell.rows, cell.penalty), gap=self.gap)
         cell.bound_eur_per_h = max(cell.bound_eur_per_h, solution.bound)
         cell.z = solution.x[:n] - solution.x[n : 2 * n]
@@ -315,9 +342,10 @@ class Search:
 
     def _infeasible(self, cell: Cell) -> Infeasible:
         conflict = conflicting_rows(with_rows(self.shared, cell.rows, np.inf))
+        shown = ", ".join(conflict[:8]) + (f" and {len(conflict) - 8} more" if conflict[8:] else "")
         return Infeasible(
             f"no activation meets all limits in any of {len(self.model.point)} cells; nearest is "
-            f"cell {cell.number}, which misses by {cell.missed:.4g} (per cent of a limit, or kW of "
-            f"a border); in conflict there: {', '.join(conflict)}",
+            f"cell {cell.number}, which misses by at least {cell.missed:.4g} (per cent of a limit, "
+            f"or kW of a border); in conflict there: {shown}",
             conflict,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
@@ -13,7 +13,20 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
-from flexlib import Box, Budget, Market, Network, Planes, data_path, read_network
+from flexlib import (
+    Bids,
+    Box,
+    Budget,
+    Connected,
+    LightModel,
+    Market,
+    Network,
+    Planes,
+    data_path,
+    linearise,
+    power_flow,
+    read_network,
+)
 from flexlib.robust_limits import reach
 
 STABLE = settings(
@@ -550,3 +563,88 @@ class Worst:
         )
         assert least.success, least.message
         return float(least.fun), least.x[:count] - least.x[count:]
+
+
+# --------------------------------------------------------------------------------------------
+# Small networks with bids
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A small network with bids, limits that some requests bring into play, and points."""
+
+    connected: Connected
+    points: np.ndarray
+    request_kw: float
+    seed: int
+
+    @property
+    def bids(self) -> Bids:
+        return self.connected.bids
+
+    @cached_property
+    def model(self) -> LightModel:
+        return linearise(self.connected, self.points)
+
+
+def bids_table(count: int, rng: np.random.Generator, kind: str) -> pd.DataFrame:
+    """Bids that only inject ("up"), only consume ("down"), or both, with every extra ("all")."""
+    up_kw, down_kw = rng.uniform(20, 400, (2, count)) * (rng.random((2, count)) < 0.9)
+    table = pd.DataFrame({"bid": [f"bid {k}" for k in range(count)]})
+    if kind != "down":
+        table["up_max_kw"] = up_kw
+        table["price_up_eur_per_mwh"] = rng.uniform(-20, 200, count)
+    if kind != "up":
+        table["down_max_kw"] = down_kw
+        table["price_down_eur_per_mwh"] = rng.uniform(21, 150, count)
+    table["kvar_per_kw"] = rng.choice([0.0, -0.3, 0.5], count)
+    if kind == "all":
+        table["min_up_kw"] = up_kw * rng.choice([0.0, 0.5, 1.0], count)
+        table["min_down_kw"] = down_kw * rng.choice([0.0, 0.4], count)
+        table["q_max_kvar"] = rng.choice([0.0, 100.0], count)
+        table["price_q_eur_per_mvarh"] = rng.uniform(0, 20, count)
+    return table
+
+
+def offered(seed: int, kind: str = "up", points: int | None = None, pv: bool = False) -> Offered:
+    """Draw a network of 3 to 8 buses with 2 to 6 bids, 1 to 6 points and a request.
+
+    Limits are drawn between what nothing and what a hidden activation bring about, so that they
+    hold while nothing is activated, and most cheapest activations break some; a few requests are
+    not admissible at all.
+    """
+    rng = np.random.default_rng([seed, 7])
+    network = random_network(seed, int(rng.integers(3, 9)), int(rng.integers(0, 3)), seed % 2)
+    buses = network.buses
+    if pv:
+        held = int(rng.choice(np.flatnonzero(buses["v_slack_pu"].isna())))
+        volt = np.where(np.arange(len(buses)) == held, buses["v_slack_pu"].max(), np.nan)
+        network = replace(network, buses=buses.assign(v_gen_pu=volt))
+    bids = Bids(bids_table(int(rng.integers(2, 7)), rng, kind))
+    others = [bus for bus in buses["bus"] if bus != buses["bus"][network.slack]]
+    table = bids.table["bid"]
+    sites = pd.DataFrame({"bid": table, "bus": rng.choice(others, len(table))})
+    loose = Connected(network, bids, sites)
+    hidden = bids.lower + rng.random(len(bids.axes)) * (bids.upper - bids.lower)
+    flow = power_flow(loose.activated, loose.loads_kva(np.array([0 * hidden, hidden])))
+    v_pu, i_a = np.abs(flow.v_pu), np.abs(flow.i_a)
+    room, slack = rng.choice([1e-5, 1e-3, 0.05], len(buses)), rng.choice([0.9, 1.05, 2.0], 2)
+    limits = {
+        "v_min_pu": np.clip(v_pu.min(axis=0) - room, 0.5, 1.1),
+        "v_max_pu": np.clip(v_pu.max(axis=0) + room, 0.9, 1.5),
+    }
+    i_max_a = np.maximum(1.001 * i_a[0], i_a[1] * np.repeat(slack, len(network.branches))) + 1e-3
+    i_max_a[rng.random(len(i_max_a)) < 0.3] = np.nan
+    ends = dict(zip(("i_max_from_a", "i_max_to_a"), np.split(i_max_a, 2), strict=True))
+    limited = Network(
+        network.buses.assign(**limits), network.branches.assign(**ends), network.loads, network.name
+    )
+    sample = rng.random((points or int(rng.integers(1, 7)), len(bids.axes)))
+    drawn = np.where(bids.active, bids.lower + sample * (bids.upper - bids.lower), 0.0)
+    spread = rng.choice([0.0, 0.0, rng.uniform(-0.5, 0.5)])
+    request_kw = float(np.clip(
+        hidden[bids.active].sum() * (1 + spread),
+        bids.lower[bids.active].sum(),
+        bids.upper[bids.active].sum(),
+    ))  # fmt: skip
+    return Offered(Connected(limited, bids, sites), np.unique(drawn, axis=0), request_kw, seed)
