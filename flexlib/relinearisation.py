@@ -25,6 +25,7 @@ _FAIR = 0.1  # least part of the promised improvement
 _GOOD = 0.75  # part of it from which the radius is doubled
 _SMALLEST = 1e-6  # trust radius, in volumes, at which the search gives up
 _SETTLED = 1e-9  # promised improvement, relative to the cost, that counts as none
+_LESSENED = 0.01  # least part of broken limits that the linear model must hope to mend
 _DEARER = 1e3  # factor on the price of broken limits where it was too low to mend them
 _DEAREST = 1e6  # largest factor in all
 
@@ -92,8 +93,8 @@ def relinearised(
     DataError
         As `activate` and `linearise`.
     Infeasible
-        If no step near the last point lessens what limits are broken by, at any cost, with what
-        remains.
+        If limits are broken by AC, and no activation breaks them by noticeably less in the linear
+        model around this point; with the numbers.
     NotSettled
         If the rounds do not come to rest; carries their table.
     """
@@ -111,16 +112,17 @@ def relinearised(
         model = linearise(connected, z[None], request_kw=(request_kw,) * 2, relief=relief)
         reach = None if np.isinf(radius) else radius * width
         found = _step(model, bids, request_kw, reach, gap, penalty)
+        if tolerance_percent < (1 - _LESSENED) * broken < found.missed:
+            _assert_lessened(connected, model, bids, request_kw, gap, broken)
         promised = cost + penalty * (broken - found.missed) - found.cost_eur_per_h
         noise = penalty * tolerance_percent / 10 if broken > tolerance_percent else 0.0
         if promised <= tiny * (1 + abs(found.cost_eur_per_h)) + noise:
-            at_rest = Comparison(connected, replace(found, z=z))
             if broken <= tolerance_percent:
+                at_rest = Comparison(connected, replace(found, z=z))
                 return Relinearised(at_rest, pd.DataFrame(rounds))
-            least = _step(model, bids, request_kw, reach, gap, None).missed
             penalty *= _DEARER
-            if broken - least <= tolerance_percent or penalty > _DEAREST * first_penalty(bids):
-                raise _infeasible(at_rest, broken)
+            if penalty > _DEAREST * first_penalty(bids):
+                break
             continue
         comparison = Comparison(connected, found)
         now = _broken_percent(comparison)
@@ -168,11 +170,22 @@ def _step(
     )
 
 
-def _infeasible(at_rest: Comparison, broken_percent: float) -> Infeasible:
-    return Infeasible(
-        f"by AC the limits are broken by {broken_percent:.4g} %, and no step nearby lessens it; "
-        + "; ".join(at_rest.worst())
-    )
+def _assert_lessened(
+    connected: Connected,
+    model: LightModel,
+    bids: Bids,
+    request_kw: float,
+    gap: float,
+    broken_percent: float,
+) -> None:
+    """Raise `Infeasible` where the model of a point has no activation much better than it."""
+    least = _step(model, bids, request_kw, None, gap, None)
+    if least.missed >= (1 - _LESSENED) * broken_percent:
+        raise Infeasible(
+            f"by AC the limits are broken by {broken_percent:.4g} %, and by the linear model there "
+            f"no other activation breaks them by less than {least.missed:.4g} %; "
+            + "; ".join(Comparison(connected, replace(least, z=model.point[0])).worst())
+        )
 
 
 def _broken_percent(comparison: Comparison) -> float:
