@@ -22,7 +22,9 @@ Sets = list[frozenset[int]]  # positions of axes
 
 
 def sets_by_currents(answer: np.ndarray, share: float = 0.5) -> Sets:
-    """Axes behind each current: those that move it by more than a share of what the most does.
+    """Axes behind each current: those that move it by a share of what moves it most.
+
+    Equation :eq:`light-behind`.
 
     Parameters
     ----------
@@ -44,7 +46,8 @@ def sets_by_voltages(vtdf: np.ndarray, tolerance: float = 0.01) -> Sets:
     """Axes that share a path from the slack, by hierarchical clustering.
 
     VTDF is about the resistance of the path that a bus and a site have in common. What two sites
-    have in common is the largest, over all buses, of the smaller of their two entries.
+    have in common is the largest, over all buses, of the smaller of their two entries, equation
+    :eq:`light-shared`.
 
     Parameters
     ----------
@@ -103,6 +106,8 @@ def scores(found: Iterable[object], true: Iterable[object]) -> dict[str, float]:
 def ratings_kva(answer: np.ndarray, sets: Sets) -> np.ndarray:
     """Rating of each branch end: one kW behind it is ``100 / rating`` per cent, at 1 p.u.
 
+    Equation :eq:`light-rating`.
+
     Parameters
     ----------
     answer : numpy.ndarray, shape (l, n)
@@ -123,7 +128,8 @@ def demands_kva(model: LightModel, cell: int, sets: Sets) -> np.ndarray:
     """Consumption behind each branch end while nothing is activated, from complex currents.
 
     A kW injected behind it moves the current by ``-1 / conj(v)``, a demand s is a current of
-    ``conj(s / v)``: their ratio is ``-conj(s)``, whatever limit and voltage are.
+    ``conj(s / v)``: their ratio is ``-conj(s)``, whatever limit and voltage are, equation
+    :eq:`light-demand`.
 
     Returns
     -------
