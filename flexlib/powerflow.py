@@ -147,12 +147,10 @@ def _linear_angles(admittance: Admittance, p_pu: np.ndarray) -> np.ndarray:
     network = admittance.network
     line = np.arange(len(network.branches))
     coupling_pu = np.abs(np.asarray(admittance.y_end[line, network.to_bus]))
-    one, minus = np.ones(len(line)), -np.ones(len(line))
+    sign = np.repeat([1.0, -1.0], len(line))
     ends = np.concatenate([network.from_bus, network.to_bus])
-    difference = csr_array(
-        (np.concatenate([one, minus]), (np.tile(line, 2), ends)),
-        shape=(len(line), len(network.buses)),
-    )
+    shape = (len(line), len(network.buses))
+    difference = csr_array((sign, (np.tile(line, 2), ends)), shape=shape)
     laplacian = difference.T @ diags_array(coupling_pu) @ difference
     shift_rad = np.deg2rad(network.branches["shift_deg"].to_numpy())
     injected_pu = p_pu + difference.T @ (coupling_pu * shift_rad)

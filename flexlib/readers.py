@@ -36,7 +36,7 @@ _REFUSED = {
     "dcline": "no direct-current line",
 }
 _V_LIMITS_PU = {"min_vm_pu": 0.9, "max_vm_pu": 1.1}  # where the source gives none
-_V_WIDEST_PU = (0.5, 1.5)  # what a Network takes: 0 and 2 p.u. mean none
+_V_NONE_PU = {"min_vm_pu": 0.0, "max_vm_pu": 2.0}  # what pandapower writes for none
 _WINDINGS = ("hv", "mv", "lv")
 
 
@@ -86,7 +86,7 @@ def read_network(source: str | Path | pandapower.pandapowerNet) -> Network:
     *Limits* are rated currents times ``df``, ``parallel`` and ``max_loading_percent`` (100 where
     there is none), of three-winding transformers each winding's; a rated current of zero or above
     100 kA means none. Impedances and switches have none. Voltage limits are 0.9 and 1.1 p.u. where
-    there are none, and at least 0.5, at most 1.5 p.u.
+    there are none (empty, or 0 and 2 p.u., which pandapower writes).
     """
     if not isinstance(source, str | Path):
         return _from_pandapower(source)
@@ -276,10 +276,9 @@ def _buses(case: _Case) -> pd.DataFrame:
     for ours, theirs in (("v_min_pu", "min_vm_pu"), ("v_max_pu", "max_vm_pu")):
         frame[ours] = _V_LIMITS_PU[theirs]
         if theirs in net.bus:
-            given = net.bus[theirs].reindex(bus).fillna(_V_LIMITS_PU[theirs])
+            given = net.bus[theirs].reindex(bus).replace(_V_NONE_PU[theirs], np.nan)
+            given = given.fillna(_V_LIMITS_PU[theirs])
             frame.loc[bus.index, ours] = given.to_numpy(dtype=float)
-    frame["v_min_pu"] = frame["v_min_pu"].clip(lower=_V_WIDEST_PU[0])
-    frame["v_max_pu"] = frame["v_max_pu"].clip(upper=_V_WIDEST_PU[1])
     us_per_mw = 1e6 / table[:, 9] ** 2
     frame["g_us"], frame["b_us"] = table[:, 4] * us_per_mw, table[:, 5] * us_per_mw
     if "geo" in net.bus and net.bus["geo"].notna().any():
