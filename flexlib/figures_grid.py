@@ -126,18 +126,19 @@ def cells_of_two(model: LightModel, bids: Bids, request_kw: float, chosen: np.nd
     x, y = end[0] * side, end[1] * side
     z = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     cell = np.array([model.nearest(at) for at in z])
-    beyond = [
+    excess = [
         max(voltage_excess(model, c, at).max(), loading_excess(model, c, at, printed=False).max())
         for c, at in zip(cell, z, strict=True)
     ]
     figure, ax = plt.subplots(figsize=(5.8, 4.8))
     shape = (len(y), len(x))
-    ax.contourf(x, y, np.reshape(beyond, shape), [-1e9, 0], colors=[GREEN], alpha=0.25)
+    ax.contourf(x, y, np.reshape(excess, shape), [-1e9, 0], colors=[GREEN], alpha=0.25)
     cost = np.array([bids.cost_eur_per_h(at) for at in z]).reshape(shape)
     lines = ax.contour(x, y, cost, 6, colors=GREY, linewidths=0.7)
     ax.clabel(lines, fmt="%.0f EUR/h", fontsize=8)
     for k in range(len(model.point)):
-        inside = np.array([border_excess(model, k, at).max() for at in z]).reshape(shape)
+        beyond = np.array([np.delete(border_excess(model, k, at), k) for at in z])
+        inside = beyond.max(axis=1).reshape(shape)
         ax.contour(x, y, inside, [0.0], colors=[BLUE], linewidths=1.4)
     ax.plot(*model.point.T, "o", color=BLUE, ms=7, label="points $P_i$", clip_on=False, zorder=4)
     ax.plot(x, request_kw - x, color=RED, lw=1.6, label=f"request of {request_kw:g} kW")
