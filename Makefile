@@ -54,7 +54,7 @@ references: $(READY) ## execute the chapters into tests/notebooks, which the tes
 data: $(READY) ## refresh the checksums of the data package
 	$(BIN)/python tests/make_datapackage.py
 
-profiles: $(READY) ## make the profiles again from the SimBench wheel, which pip fetches
+profiles: $(READY) ## make the profiles again from the package simbench
 	$(BIN)/python tests/make_profiles.py
 	$(BIN)/python tests/make_datapackage.py
 

@@ -126,7 +126,7 @@ def _solve_with_pv(admittance: Admittance, s_pu: np.ndarray) -> np.ndarray:
     y_bus = csc_matrix(admittance.y_bus)
     slack = np.array([network.slack])
     weights = np.bincount(slack, minlength=len(network.buses)).astype(float)
-    tolerance = 1e-11 * max(1.0, float(np.abs(s_pu).max()))
+    tolerance = 1e-11 * max(1.0, float(np.abs(s_pu).max(initial=0.0)))
     solver, v_pu = NR_SparseLU(), np.empty(s_pu.shape, dtype=complex)
     for case, injected_pu in enumerate(s_pu):
         solver.reset()

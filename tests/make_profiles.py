@@ -1,7 +1,6 @@
-"""Make data/profiles/simbench-2016-hourly.csv from the SimBench wheel.
+"""Make data/profiles/simbench-2016-hourly.csv from the package simbench.
 
-Run by ``make profiles``, which fetches the wheel with pip, or with the path of the wheel:
-``python tests/make_profiles.py simbench-1.6.3-py3-none-any.whl``. Run ``make data`` afterwards.
+Run by ``make profiles``; needs the package simbench, which the lock holds.
 
 Each value is the mean of the four quarter-hours that begin in the hour, per unit of the rated
 power, rounded to 4 decimals.
@@ -29,19 +28,15 @@ nearly coincide). In all wind sites of the source March repeats February: 2016-0
 2016-04-03 21:00 are what was 31 days before.
 """
 
-import hashlib
-import subprocess
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 import pandas as pd
+import simbench
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "profiles" / "simbench-2016-hourly.csv"
 VERSION = "1.6.3"
-SHA256 = "8b48bdab2445286a96649eb18bb09476d000a0e212fd57fdba83399df54af4de"
-FOLDER = "simbench/networks/1-complete_data-mixed-all-0-sw"
+SOURCE = Path(simbench.__file__).parent / "networks" / "1-complete_data-mixed-all-0-sw"
 LOADS = {
     "load_lv_rural1": "lv_rural1_pload",
     "load_lv_rural2": "lv_rural2_pload",
@@ -55,22 +50,11 @@ LOADS = {
 GENERATORS = {f"pv{k}": f"PV{k}" for k in range(1, 9)} | {"wind1": "WP4", "wind2": "WP8"}
 
 
-def fetched(folder):
-    """Path of the wheel, fetched with pip into a folder."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder]
-    subprocess.run([*command, f"simbench=={VERSION}"], check=True)
-    (wheel,) = Path(folder).glob("simbench-*.whl")
-    return wheel
-
-
-def read(wheel):
-    """Load and generation profiles of a wheel, quarter-hourly as in the source."""
-    if hashlib.sha256(wheel.read_bytes()).hexdigest() != SHA256:
-        sys.exit(f"{wheel.name} is not the wheel of simbench {VERSION} (other sha256)")
-    with zipfile.ZipFile(wheel) as archive:
-        for name in ("LoadProfile", "RESProfile"):
-            with archive.open(f"{FOLDER}/{name}.csv") as file:
-                yield pd.read_csv(file, sep=";")
+def read():
+    """Load and generation profiles, quarter-hourly as in the source."""
+    if simbench.__version__ != VERSION:
+        sys.exit(f"simbench {simbench.__version__} is installed, {VERSION} is meant")
+    return [pd.read_csv(SOURCE / f"{name}.csv", sep=";") for name in ("LoadProfile", "RESProfile")]
 
 
 def hourly(loads, generators):
@@ -89,9 +73,12 @@ def hourly(loads, generators):
     return quarters.resample("h").mean().round(4) + 0.0  # without minus zero
 
 
+def text():
+    """Text of the file."""
+    form = {"float_format": "%.4g", "date_format": "%Y-%m-%d %H:%M", "lineterminator": "\n"}
+    return hourly(*read()).to_csv(**form)
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = Path(sys.argv[1]) if sys.argv[1:] else fetched(folder)
-        profiles = hourly(*read(wheel))
     FILE.parent.mkdir(exist_ok=True)
-    profiles.to_csv(FILE, float_format="%.4g", date_format="%Y-%m-%d %H:%M", lineterminator="\n")
+    FILE.write_text(text(), encoding="utf-8")

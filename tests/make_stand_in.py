@@ -23,6 +23,14 @@ GRIDS = ("rural1", "rural2", "rural3", "semiurb4", "semiurb5", "urban6")
 PLACES_KM = ((0.8, 1.0), (1.6, -1.0), (2.8, 1.0), (3.6, -1.0), (4.8, 1.0), (5.8, -1.0))
 KM_PER_DEGREE = (111.3 * np.cos(np.deg2rad(53.5)), 111.3)
 SEGMENT = {"r_ohm": 0.103, "x_ohm": 0.058, "i_max_from_a": 315.0, "i_max_to_a": 315.0}
+COLUMNS = {
+    "buses": ["bus", "v_nom_kv", "v_slack_pu", "v_min_pu", "v_max_pu", "x", "y"],
+    "branches": [
+        "branch", "from_bus", "to_bus", "r_ohm", "x_ohm", "b_us", "g_us", "shift_deg",
+        "i_max_from_a", "i_max_to_a",
+    ],
+    "loads": ["load", "bus", "p_kw", "q_kvar"],
+}  # fmt: skip
 
 
 def grid(name, place_km):
@@ -55,19 +63,18 @@ def feeder(parts):
     return {"buses": buses, "branches": branches, "loads": loads}
 
 
+def texts():
+    """Text of each of the three files, by name."""
+    tables = feeder([grid(*item) for item in zip(GRIDS, PLACES_KM, strict=True)])
+    return {
+        name: tables[name][columns].to_csv(index=False, float_format="%.7g", lineterminator="\n")
+        for name, columns in COLUMNS.items()
+    }
+
+
 if __name__ == "__main__":
     if simbench.__version__ != VERSION:
         sys.exit(f"simbench {simbench.__version__} is installed, {VERSION} is meant")
-    tables = feeder([grid(*item) for item in zip(GRIDS, PLACES_KM, strict=True)])
-    columns = {
-        "buses": ["bus", "v_nom_kv", "v_slack_pu", "v_min_pu", "v_max_pu", "x", "y"],
-        "branches": [
-            "branch", "from_bus", "to_bus", "r_ohm", "x_ohm", "b_us", "g_us", "shift_deg",
-            "i_max_from_a", "i_max_to_a",
-        ],
-        "loads": ["load", "bus", "p_kw", "q_kvar"],
-    }  # fmt: skip
     FOLDER.mkdir(exist_ok=True)
-    for name, frame in tables.items():
-        text = frame[columns[name]].to_csv(index=False, float_format="%.7g", lineterminator="\n")
+    for name, text in texts().items():
         (FOLDER / f"{name}.csv").write_text(text, encoding="utf-8")

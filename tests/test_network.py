@@ -40,22 +40,28 @@ def faults_of(folder: Path) -> list[str]:
         ("branches", 4, "to_bus", "44", "found '44', expected a bus of the table of buses"),
         ("branches", 4, "from_bus", "", "found an empty cell, expected a name"),
         ("loads", 3, "bus", "0", "found '0', expected a bus of the table of buses"),
-        ("branches", 4, "r_ohm", "-0.1", "found -0.1, expected a number from 0 to 1000 ohm"),
-        ("branches", 4, "x_ohm", "-0.1", "found -0.1, expected a number from 0 to 1000 ohm"),
-        ("branches", 4, "r_ohm", "12400", "found 12400, expected a number from 0 to 1000 ohm"),
+        ("branches", 4, "r_ohm", "-0.1", "found -0.1, expected a number from 0 to 10000 ohm"),
+        (
+            "branches",
+            4,
+            "x_ohm",
+            "-2e4",
+            "found -20000, expected a number from -10000 to 10000 ohm",
+        ),
+        ("branches", 4, "r_ohm", "12400", "found 12400, expected a number from 0 to 10000 ohm"),
         ("branches", 3, "i_max_from_a", "0", "found 0, expected a number above 0 to 100000 A"),
         ("branches", 3, "i_max_to_a", "-5", "found -5, expected a number above 0 to 100000 A"),
-        ("branches", 4, "b_us", "-1", "found -1, expected a number from 0 to 1e+06 µS"),
+        ("branches", 4, "b_us", "-2e6", "found -2e+06, expected a number from -1e+06 to 1e+06 µS"),
         ("branches", 4, "b_us", "twelve", "found 'twelve', expected a number"),
         ("branches", 4, "branch", "2-3", "found '2-3', expected an identifier used once"),
         ("branches", 4, "to_bus", "3", "found '3', expected another bus"),
         ("buses", 4, "v_nom_kv", "8400", "found 8400, expected a number from 0.1 to 800 kV"),
         ("buses", 4, "v_nom_kv", "nan", "found 'nan', expected a number"),
         ("buses", 4, "v_min_pu", "0.2", "found 0.2, expected a number from 0.5 to 1.1 p.u."),
-        ("buses", 4, "v_min_pu", "1.06", "found 1.06, expected less than v_max_pu (1.05)"),
+        ("buses", 4, "v_min_pu", "1.06", "found 1.06, expected at most v_max_pu (1.05)"),
         ("buses", 4, "v_max_pu", "", "found an empty cell, expected a number from 0.9 to 1.5 p.u."),
         ("buses", 2, "v_slack_pu", "8.4", "found 8.4, expected a number from 0.8 to 1.2 p.u."),
-        ("loads", 3, "p_kw", "2e6", "found 2e+06, expected a number from -1e+06 to 1e+06 kW"),
+        ("loads", 3, "p_kw", "2e8", "found 2e+08, expected a number from -1e+08 to 1e+08 kW"),
         ("loads", 3, "load", "POD1", "found 'POD1', expected an identifier used once"),
     ],
 )
@@ -76,6 +82,25 @@ def test_zero_impedance(folder: Path) -> None:
         "branches.csv, row 5, column r_ohm, x_ohm: found 0 and 0, "
         "expected a series impedance above zero"
     ]
+
+
+def test_a_voltage_may_be_fixed_by_its_limits(folder: Path) -> None:
+    edit(folder, "buses", 4, "v_min_pu", "1.05")
+    assert read_network(folder).buses["v_min_pu"][2] == 1.05
+
+
+def test_pv_buses() -> None:
+    network = small_network(buses={"v_gen_pu": [np.nan, np.nan, 1.02]})
+    assert network.pv.tolist() == [2]
+    assert network.v_gen_pu.tolist() == [1.02]
+    assert small_network().pv.tolist() == []
+    with pytest.raises(DataError) as error:
+        small_network(buses={"v_gen_pu": [np.nan, 1.02, 1.3]})
+    assert {str(fault) for fault in error.value.faults} == {
+        "frame buses, row 2, column v_gen_pu: found 1.3, expected a number from 0.8 to 1.2 p.u.",
+        "frame buses, row 1, column v_gen_pu: found 1.02, "
+        "expected an empty cell, since the slack holds the voltage",
+    }
 
 
 def test_no_slack_and_two(folder: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
+import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from feeders import STABLE, Dense, networks, random_network, small_network
+from feeders import STABLE, Dense, networks, random_market, random_network, small_network
 from hypothesis import given
 
-from flexlib import Network, power_flow
-from flexlib.errors import PowerFlowError
+from flexlib import DataError, Market, Network, power_flow, read_network
+from flexlib.admittance import Admittance
+from flexlib.errors import MissingExtra, PowerFlowError
 
 
 @STABLE
@@ -150,3 +155,150 @@ def test_nan_in_a_load_raises() -> None:
     s_kva[0] = np.nan
     with pytest.raises(PowerFlowError, match="power flow of small"):
         power_flow(network, s_kva)
+
+
+# --------------------------------------------------------------------------------------------
+# PV buses
+
+
+CASES = ["case9", "case14", "case30", "case57", "case118", "case300", "case1354pegase"]
+
+
+def case(name: str) -> tuple[Any, Network]:
+    pp = pytest.importorskip("pandapower")
+    logging.getLogger("pandapower").setLevel(logging.ERROR)
+    net = getattr(pp.networks, name)()
+    net.bus["name"] = net.bus.index.astype(str)
+    return net, read_network(net)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_pandapower_finds_the_same_with_generators(name: str) -> None:
+    pp = pytest.importorskip("pandapower")
+    net, network = case(name)
+    pp.runpp(net, calculate_voltage_angles=True, tolerance_mva=1e-8, numba=False, init="dc")
+    theirs = net.res_bus["vm_pu"] * np.exp(1j * np.radians(net.res_bus["va_degree"]))
+    (external,) = net.ext_grid["bus"]
+    theirs = theirs * np.exp(-1j * np.angle(theirs[external]))
+    flow = power_flow(network)
+    at = [int(bus) for bus in network.buses["bus"]]
+    assert len(network.pv) > 1
+    np.testing.assert_allclose(flow.v_pu[0], theirs[at], atol=1e-9)
+    np.testing.assert_allclose(np.abs(flow.v_pu[0][network.pv]), network.v_gen_pu, atol=1e-14)
+    # Reactive power that the generators give: what the balance of the network leaves at them.
+    injected_mva = flow.v_pu[0] * np.conj(Admittance(network).y_bus @ flow.v_pu[0])
+    given_mvar = pd.Series(injected_mva.imag, at)
+    np.add.at(given_mvar.to_numpy(), network.load_bus, network.loads["q_kvar"] / 1000)
+    expected = -net.res_bus["q_mvar"].copy()
+    for element, sign in (("load", -1), ("sgen", 1), ("shunt", -1)):
+        result = net[f"res_{element}"]["q_mvar"]
+        if element != "load":  # shunts are part of the network here, of the bus there
+            expected -= sign * result.groupby(net[element]["bus"]).sum().reindex(at).fillna(0)
+    expected += net.res_load["q_mvar"].groupby(net.load["bus"]).sum().reindex(at).fillna(0)
+    pv = [at[k] for k in network.pv]
+    np.testing.assert_allclose(given_mvar[pv], expected[pv], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_power_balances_where_generators_hold_the_voltage(name: str) -> None:
+    _, network = case(name)
+    flow, dense = power_flow(network), Dense(network)
+    v = flow.v_pu[0] * dense.u
+    leaving_kva = 3 * v * np.conj(dense.y_bus @ v) / 1000
+    np.add.at(leaving_kva, dense.bus_of, network.s_load_kva)
+    others = np.setdiff1d(dense.free, network.pv)
+    worst = max(np.abs(leaving_kva[others]).max(), np.abs(leaving_kva[network.pv].real).max())
+    assert worst < 1e-3
+    assert flow.mismatch_kva == pytest.approx(worst, abs=3e-5)
+    assert np.abs(leaving_kva[network.pv].imag).max() > 1e3
+
+
+def held(v_pu: float = 1.0, **changes: Any) -> Network:
+    """The small feeder with a generator at its end, by itself at its bus."""
+    v_gen_pu = {"v_gen_pu": [np.nan, np.nan, v_pu]}
+    loads = {"bus": ["A", "A", "A"]}
+    return small_network(buses=v_gen_pu, loads=loads, **changes)
+
+
+def test_a_generator_at_a_bus_without_load_holds_the_voltage_by_reactive_power_alone() -> None:
+    network = held(1.01)
+    flow, dense = power_flow(network), Dense(network)
+    v = flow.v_pu[0] * dense.u
+    given_kva = 3 * v[2] * np.conj(dense.y_bus[2] @ v) / 1000
+    assert abs(flow.v_pu[0, 2]) == pytest.approx(1.01, abs=1e-14)
+    assert given_kva.real == pytest.approx(0, abs=1e-6)
+    q_kvar = given_kva.imag
+    plain = replace(network, buses=network.buses.assign(v_gen_pu=np.nan))
+    loads = pd.concat(
+        [plain.loads, pd.DataFrame({"load": ["q"], "bus": "B", "p_kw": 0.0, "q_kvar": [-q_kvar]})]
+    )
+    same = power_flow(replace(plain, loads=loads))
+    np.testing.assert_allclose(flow.v_pu, same.v_pu, atol=1e-10)
+    np.testing.assert_allclose(flow.i_a, same.i_a, atol=1e-6)
+
+
+def test_a_batch_with_generators_is_its_cases_one_by_one() -> None:
+    rng = np.random.default_rng(1)
+    network = random_network(8, 12, 1, 1)
+    v_gen_pu = np.where(np.isin(np.arange(12), [3, 7]), 1.01, np.nan)
+    v_gen_pu[network.slack] = np.nan
+    network = replace(network, buses=network.buses.assign(v_gen_pu=v_gen_pu))
+    s_kva = network.s_load_kva * rng.uniform(-1, 2, (6, len(network.loads)))
+    batch = power_flow(network, s_kva)
+    assert batch.v_pu.shape == (6, 12)
+    assert np.ptp(np.angle(batch.v_pu[:, 0])) > 1e-3
+    for k in range(6):
+        np.testing.assert_allclose(batch.v_pu[k], power_flow(network, s_kva[k]).v_pu[0], atol=1e-10)
+    np.testing.assert_allclose(np.abs(batch.v_pu[:, network.pv]), 1.01, atol=1e-14)
+
+
+def test_a_batch_of_no_case() -> None:
+    for network in (held(), small_network()):
+        flow = power_flow(network, np.empty((0, 3), dtype=complex))
+        assert (flow.v_pu.shape, flow.mismatch_kva) == ((0, 3), 0.0)
+
+
+def test_phase_shifts_before_generators() -> None:
+    """The start counts angles with the shift; without it Newton would be far off."""
+    for shift_deg in (30.0, 150.0, -150.0, 180.0):
+        network = held(branches={"shift_deg": [shift_deg, 0.0]})
+        flow, plain = power_flow(network), power_flow(held())
+        turn = np.exp(-1j * np.deg2rad(shift_deg)) * np.array([1, np.nan, 1])
+        expected = (plain.v_pu[0] * turn)[[0, 2]]
+        np.testing.assert_allclose(flow.v_pu[0][[0, 2]], expected, atol=1e-10)
+
+
+def test_a_case_with_generators_that_has_no_solution_is_named() -> None:
+    network = held()
+    s_kva = np.array([network.s_load_kva, 1e3 * network.s_load_kva])
+    with pytest.raises(PowerFlowError, match="power flow of small: case 1: "):
+        power_flow(network, s_kva)
+    s_kva[1] = np.nan
+    with pytest.raises(PowerFlowError, match="power flow of small"):
+        power_flow(network, s_kva)
+
+
+def test_lightsim2grid_missing_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *rest: Any, **options: Any) -> Any:
+        if name.partition(".")[0] == "lightsim2grid":
+            raise ImportError(name)
+        return original(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtra) as error:
+        power_flow(held())
+    assert str(error.value) == "lightsim2grid is not installed: pip install 'flexlib[pv]'"
+    assert power_flow(small_network()).mismatch_kva < 1e-3  # not needed there
+
+
+def test_markets_refuse_generators_that_hold_the_voltage() -> None:
+    market = random_market(1)
+    v_gen_pu = np.full(len(market.network.buses), np.nan)
+    v_gen_pu[(market.network.slack + 1) % len(v_gen_pu)] = 1.0
+    network = replace(market.network, buses=market.network.buses.assign(v_gen_pu=v_gen_pu))
+    with pytest.raises(DataError, match=r"column v_gen_pu: found 1 PV buses, expected none"):
+        Market(network, market.offers, market.uncertainty, market.norm).flow  # noqa: B018

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from feeders import small_network
-from make_profiles import GENERATORS, LOADS, hourly
+from make_profiles import FILE, GENERATORS, LOADS, hourly, text
 
 from flexlib import DataError, Network, data_path
 from flexlib.profiles import ASSIGNMENT, network_at, power_profiles, read_profiles
@@ -91,6 +91,16 @@ def test_wind_of_march_repeats_february() -> None:
     again = wind.shift(32 * 24)["2016-03-03 23:00":"2016-03-31 22:00"]  # type: ignore[misc]
     differ = (wind.loc[again.index] - again).abs().max(axis=1) > 1e-9
     assert differ[differ].index.strftime("%d %H").tolist() == ["27 00", "27 01", "27 02"]
+
+
+def test_the_file_is_what_the_package_of_simbench_gives() -> None:
+    assert FILE.read_bytes() == text().encode()
+
+
+def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("make_profiles.simbench.__version__", "1.7.0")
+    with pytest.raises(SystemExit, match=r"simbench 1\.7\.0 is installed, 1\.6\.3 is meant"):
+        text()
 
 
 def quarters(names: dict[str, str]) -> pd.DataFrame:
@@ -251,7 +261,7 @@ def test_loads_may_share_a_profile() -> None:
 
 def test_all_faults_of_an_assignment_at_once() -> None:
     table = assignment(
-        load=["sun", "moon", "sun"], profile=["pv9", "pv1", ""], peak_kw=["x", 1, 2e6]
+        load=["sun", "moon", "sun"], profile=["pv9", "pv1", ""], peak_kw=["x", 1, 2e8]
     )
     with pytest.raises(DataError) as error:
         power_profiles(small_network(), year(), table)
@@ -266,7 +276,7 @@ def test_all_faults_of_an_assignment_at_once() -> None:
         "frame assignment, row 0, column profile: found 'pv9', expected a column of the profiles",
         "frame assignment, row 2, column profile: found an empty cell, expected a name",
         "frame assignment, row 0, column peak_kw: found 'x', expected a number",
-        "frame assignment, row 2, column peak_kw: found 2e+06, expected a number from -1e+06 to "
+        "frame assignment, row 2, column peak_kw: found 2e+08, expected a number from -1e+06 to "
         "1e+06 kW",
     }
 
@@ -316,7 +326,7 @@ def test_an_hour_of_the_profiles() -> None:
 
 
 def test_all_faults_of_powers_at_once() -> None:
-    p_kw = pd.Series([1.0, np.nan, 2e6, 3.0], index=["one", "two", "moon", "one"])
+    p_kw = pd.Series([1.0, np.nan, 2e8, 3.0], index=["one", "two", "moon", "one"])
     with pytest.raises(DataError) as error:
         network_at(small_network(), p_kw)
     assert {str(fault).partition(", expected")[0] for fault in error.value.faults} == {
@@ -325,7 +335,7 @@ def test_all_faults_of_powers_at_once() -> None:
         "frame p_kw, row 2, column load: found 'moon'",
         "frame p_kw, column load: found no 'sun'",
         "frame p_kw, row 1, column p_kw: found an empty cell",
-        "frame p_kw, row 2, column p_kw: found 2e+06",
+        "frame p_kw, row 2, column p_kw: found 2e+08",
     }
 
 
