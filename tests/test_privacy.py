@@ -1,7 +1,9 @@
 """What an outsider recovers from a light model: scored against the grid, and the mitigations."""
 
+import inspect
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -184,3 +186,12 @@ def test_few_axes_and_no_rows():
     assert privacy.sets_by_currents(np.zeros((2, 3))) == [frozenset()] * 2
     assert privacy.sets_by_currents(np.zeros((0, 3))) == []
     assert np.isnan(privacy.ratings_kva(np.zeros((1, 2)), [frozenset()])).all()
+
+
+@pytest.mark.parametrize("label", ["behind", "shared", "rating", "demand"])
+def test_equations_of_the_page_and_functions_point_at_each_other(label):
+    page = (Path(__file__).parents[1] / "book" / "light-model.md").read_text(encoding="utf-8")
+    assert f"$$ (light-{label})" in page
+    functions = [f for _, f in inspect.getmembers(privacy, inspect.isfunction)]
+    (function,) = [f for f in functions if f":eq:`light-{label}`" in (f.__doc__ or "")]
+    assert f"{{py:func}}`flexlib.privacy.{function.__name__}`" in page
