@@ -206,7 +206,8 @@ class Connected:
         table, faults = check_table(self.sites, SITES, "sites")
         slack = self.network.slack
         position = {bus: k for k, bus in enumerate(self.network.buses["bus"])}
-        for row, bus in enumerate(table["bus"]):
+        ours = table["bid"].isin(self.bids.table["bid"])
+        for row, bus in enumerate(table["bus"].where(ours)):
             if isinstance(bus, str) and position.get(bus, slack) == slack:
                 expected = f"a bus of {self.network.name} other than its slack"
                 faults.append(fault_at(table, "sites", row, "bus", repr(bus), expected))

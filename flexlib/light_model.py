@@ -56,7 +56,7 @@ class LightModel:
     Raises
     ------
     DataError
-        If a number is missing, a shape does not fit, or two points coincide.
+        If a number is missing, a shape does not fit, a range is empty, or two points coincide.
     """
 
     axes: pd.DataFrame
@@ -93,7 +93,7 @@ class LightModel:
     @cached_property
     def loading_percent(self) -> np.ndarray:
         """Loadings at the points, L_i of (8): magnitudes, shape (m, l)."""
-        return np.abs(self.i_percent)
+        return np.asarray(np.abs(self.i_percent))
 
     @cached_property
     def ltdf(self) -> np.ndarray:
@@ -314,6 +314,11 @@ def _range_faults(model: LightModel) -> list[Fault]:
     least, most = model.request_kw
     if not least <= most:
         faults.append(Fault("light model", "", "request_kw", f"{least:g} to {most:g}", "a range"))
+    lower, upper = model.axes["lower"], model.axes["upper"]
+    for k in np.flatnonzero(~(lower <= upper)):
+        found, axis = f"{lower.iloc[k]:g}", model.axes["axis"].iloc[k]
+        expected = f"a number up to upper ({upper.iloc[k]:g})"
+        faults.append(Fault("light model", str(axis), "lower", found, expected))
     for k in np.flatnonzero(~(model.v_min_pu < model.v_max_pu)):
         found = f"{model.v_min_pu[k]:g}"
         expected = f"less than v_max_pu ({model.v_max_pu[k]:g})"

@@ -16,6 +16,16 @@ from flexlib.voronoi import Activation
 _AC_TOLERANCE = 1e-6  # p.u. of voltage, and per cent of a current's limit
 
 
+def _mae(error: np.ndarray) -> float:
+    """(15); NaN of nothing."""
+    return float(np.abs(error).mean()) if len(error) else np.nan
+
+
+def _rmse(error: np.ndarray) -> float:
+    """(16); NaN of nothing."""
+    return float(np.sqrt((error**2).mean())) if len(error) else np.nan
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Linear model and AC power flow of one activation.
@@ -51,7 +61,7 @@ class Comparison:
     @cached_property
     def v_ac_pu(self) -> np.ndarray:
         """Voltages by AC, see the class."""
-        return np.abs(self.flow.v_pu[0, self.activation.model.bus])
+        return np.asarray(np.abs(self.flow.v_pu[0, self.activation.model.bus]))
 
     @cached_property
     def branch(self) -> np.ndarray:
@@ -77,22 +87,22 @@ class Comparison:
     @property
     def v_mae_pu(self) -> float:
         """Mean absolute error of the voltages, (15)."""
-        return float(np.abs(self.v_pu - self.v_ac_pu).mean())
+        return _mae(self.v_pu - self.v_ac_pu)
 
     @property
     def v_rmse_pu(self) -> float:
         """Root mean square error of the voltages, (16)."""
-        return float(np.sqrt(((self.v_pu - self.v_ac_pu) ** 2).mean()))
+        return _rmse(self.v_pu - self.v_ac_pu)
 
     @property
     def loading_mae_percent(self) -> float:
         """Mean absolute error of the loadings, (15)."""
-        return float(np.abs(self.loading_percent - self.loading_ac_percent).mean())
+        return _mae(self.loading_percent - self.loading_ac_percent)
 
     @property
     def loading_rmse_percent(self) -> float:
         """Root mean square error of the loadings, (16)."""
-        return float(np.sqrt(((self.loading_percent - self.loading_ac_percent) ** 2).mean()))
+        return _rmse(self.loading_percent - self.loading_ac_percent)
 
     @cached_property
     def v_excess_pu(self) -> float:
