@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexlib import Box, Market, Network, robust_model, solve
+from flexlib import Box, Market, Network, robust_model, solve, voronoi_model
 from flexlib.claims_de_simone import corrected_clearing, market
 from flexlib.robust_certificate import residuals, state_of_activation, state_of_model
 from flexlib.robust_limits import reach
@@ -64,6 +64,30 @@ def test_every_docstring_reference_has_its_label():
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 cited = re.findall(r":eq:`([\w-]+)`", ast.get_docstring(node) or "")
                 assert set(cited) <= labels, (path.name, node.name)
+
+
+VORONOI = (BOOK / "voronoi.md").read_text(encoding="utf-8")
+VORONOI_FUNCTIONS = {
+    name: function
+    for name, function in inspect.getmembers(voronoi_model, inspect.isfunction)
+    if name.startswith("eq_")
+}
+
+
+def test_chapter_of_cells_labels_every_equation_of_the_source():
+    numbers = [*map(str, range(1, 14)), *(f"14{letter}" for letter in "abcdefghij"), "15", "16"]
+    of_source = [label for label in LABEL.findall(VORONOI) if re.search(r"-\d+[a-z]?$", label)]
+    assert of_source == [f"voronoi-{n}" for n in numbers]
+
+
+@pytest.mark.parametrize("name", VORONOI_FUNCTIONS)
+def test_function_of_the_cells_and_chapter_point_at_each_other(name):
+    assert f"{{py:func}}`flexlib.voronoi_model.{name}`" in VORONOI
+    assert f"```{{literalinclude}} ../flexlib/voronoi_model.py\n:pyobject: {name}\n```" in VORONOI
+    if name != "eq_14j_as_printed":
+        label = f"voronoi-{number(name)}"
+        assert label in LABEL.findall(VORONOI)
+        assert f":eq:`{label}`" in VORONOI_FUNCTIONS[name].__doc__
 
 
 def test_the_model_is_nothing_but_its_equations():

@@ -544,7 +544,7 @@ def test_half_of_the_bids_can_be_read_in_two_ways():
     every_second = points[2] * (np.arange(len(case.bids.axes)) % 2)
     model = linearise(grid, np.array([points[0], every_second, points[2]]))
     other = Comparison(grid, activate(model, case.bids, case.request_kw))
-    assert abs(np.log(other.v_mae_pu / compared("down").v_mae_pu)) > np.log(1.25)
+    assert other.v_mae_pu > 5 * compared("down").v_mae_pu
 
 
 def test_small_averages_do_not_mean_that_limits_hold():
