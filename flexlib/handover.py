@@ -273,6 +273,12 @@ def _header_faults(path: Path, header: dict[str, Any]) -> list[Fault]:
         found.append(("axes", f"{len(axes)} axes", f"{count}, as in dimensions"))
     names = Counter(axis["axis"] for axis in axes)
     found += [("axes", f"{k} axes {name!r}", "one") for name, k in names.items() if k > 1]
+    ends = [[axis[end] for axis in axes if axis["active"]] for end in ("lower", "upper")]
+    least, most = (math.fsum(values) for values in ends)
+    slack = 1e-9 * (1 + most - least)
+    if not (header["request_kw"][0] <= most + slack and header["request_kw"][1] >= least - slack):
+        reach = f"a range that meets {least:g} to {most:g}, which the axes add up to"
+        found.append(("request_kw", str(header["request_kw"]), reach))
     found += [
         (f"axes/{k}/lower", f"{axis['lower']:g}", f"at most upper ({axis['upper']:g})")
         for k, axis in enumerate(axes)

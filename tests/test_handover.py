@@ -259,6 +259,7 @@ def test_fields_missing_added_or_of_another_kind(tmp_path):
     refused(changed(lambda h: h["axes"].pop()), "3 axes", "4, as in dimensions")
     refused(changed(lambda h: h.update(request_kw=[1.0])), "request_kw", "minItems")
     refused(changed(lambda h: h.update(request_kw=[2.0, 1.0])), "request_kw", "2 to 1")
+    refused(changed(lambda h: h.update(request_kw=[90.0, 95.0])), "request_kw", "add up to")
     refused(changed(lambda h: h["arrays"]["vtdf"].update(unit="V")), "arrays/vtdf/unit", "'V'")
     refused(changed(lambda h: h["dimensions"].update(points=0)), "dimensions/points", "0")
     refused(changed(lambda h: h.update(created="2026-02-30T00:00:00Z")), "created", "exists")
@@ -357,9 +358,14 @@ def test_writer_refuses_too(tmp_path):
         with pytest.raises(fx.DataError, match=word):
             written(tmp_path, **more)
     axes = drawn().axes
-    for wrong in (axes.assign(lower=99.0), axes.assign(upper=np.inf), axes.assign(axis="one")):
-        with pytest.raises(fx.DataError, match="axes"):
-            written(tmp_path, replace(drawn(), axes=wrong))
+    for wrong, word in (
+        (axes.assign(lower=99.0), "lower"),
+        (axes.assign(upper=np.inf), "axes/0/upper"),
+        (axes.assign(axis="one"), "4 axes 'one'"),
+        (axes.assign(upper=0.0, lower=0.0), "request_kw|lower"),
+    ):
+        with pytest.raises(fx.DataError, match=word):
+            written(tmp_path, replace(drawn(), axes=wrong, request_kw=(1.0, 2.0)))
     assert list(tmp_path.iterdir()) == []
 
 
