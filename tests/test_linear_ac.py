@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from feeders import STABLE, Dense, networks, random_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexlib import Network
+from flexlib import DataError, Network
 from flexlib.linear_ac import LinearFlow, linear_flow
 from flexlib.powerflow import power_flow
 
@@ -92,3 +93,14 @@ def test_no_load_asked_gives_no_column() -> None:
     dv_pu, di_a = linear_flow(network).response(np.zeros(0, dtype=int), np.zeros(0, dtype=complex))
     assert dv_pu.shape == (6, 0)
     assert di_a.shape == (2 * len(network.branches), 0)
+
+
+def test_voltages_that_generators_hold_are_refused() -> None:
+    network = random_network(7, 6)
+    v_gen_pu = np.where(np.arange(6) == (network.slack + 1) % 6, 1.0, np.nan)
+    network = replace(network, buses=network.buses.assign(v_gen_pu=v_gen_pu))
+    with pytest.raises(DataError) as error:
+        linear_flow(network)
+    assert [str(fault) for fault in error.value.faults] == [
+        "random 7, column v_gen_pu: found 1 PV buses, expected none in this model"
+    ]
