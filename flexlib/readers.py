@@ -306,6 +306,7 @@ def _branches(case: _Case) -> pd.DataFrame:
     frame["ratio_pu"] = np.where(branch[:, 8] == 0, 1.0, branch[:, 8])
     frame["shift_deg"] = (branch[:, 9] + 180) % 360 - 180
     limits_a = np.array([_limits_a(case, *of) for of in case.branch_of.itertuples(index=False)])
+    limits_a = limits_a.reshape(-1, 2)
     limits_a[(limits_a <= 0) | (limits_a > 1e5)] = np.nan  # such as 99999 kA, which means none
     return frame.assign(i_max_from_a=limits_a[:, 0], i_max_to_a=limits_a[:, 1])
 

@@ -644,6 +644,17 @@ def test_what_is_not_in_service_is_not_refused() -> None:
     assert len(network.branches) == len(before.branches)
 
 
+def test_a_net_of_one_bus() -> None:
+    net = pp.create_empty_network(name="lonely")
+    pp.create_ext_grid(net, pp.create_bus(net, 20))
+    with pytest.raises(DataError) as error:
+        read_network(net)
+    assert [str(fault) for fault in error.value.faults] == [
+        "lonely, branches: found no rows, expected at least one row",
+        "lonely, loads: found no rows, expected at least one row",
+    ]
+
+
 @pytest.mark.parametrize("source", [None, 3, {}, {"bus": 1}])
 def test_a_source_that_is_none(source: Any) -> None:
     with pytest.raises(DataError, match="expected a folder, a SimBench code or a pandapower net"):
