@@ -128,6 +128,29 @@ def test_complex_currents_give_away_more_than_magnitudes(direction):
     assert 0.03 < np.median(np.abs(relative)) < 0.2
 
 
+def test_recovered_loads_are_what_flows_into_a_branch_losses_included():
+    """Behind a transformer its losses add to the loads; against AC they are counted in."""
+    stand, connected, model = case("down")
+    true, _, demand_kva = privacy.truth(connected)
+    network = stand.network
+    found = privacy.demands_kva(model, 0, true)
+    bus = np.concatenate([network.from_bus, network.to_bus])
+    flow = fx.power_flow(network)
+    v_v = flow.v_pu[0, bus] * network.buses["v_nom_kv"].to_numpy()[bus] * 1000 / np.sqrt(3)
+    sign = np.repeat([1, -1], len(network.branches))
+    s_kva = 3 * sign * v_v * np.conj(flow.i_a[0]) / 1000
+    behind = np.array([bool(s) for s in true]) & (np.abs(demand_kva) > 0)
+    away = np.where(s_kva.real > 0, 1, -1)  # some branches are drawn towards the slack
+    assert found[behind] == pytest.approx((away * s_kva)[behind], rel=0.02)
+    over = np.abs(found / np.where(demand_kva == 0, 1, demand_kva))[behind]
+    upstream = network.branches["branch"].str.contains("segment|Trafo").to_numpy()
+    at_20_kv = np.tile(upstream, 2)[behind] & (
+        network.buses["v_nom_kv"].to_numpy()[bus][behind] > 1
+    )
+    assert (over[at_20_kv] > 1.03).all()
+    assert np.abs(over[~at_20_kv] - 1).max() < 0.01
+
+
 def test_screening_hides_currents_but_not_what_many_voltages_say():
     stand, connected, _ = case("down", "merit order")
     true = privacy.truth(connected)[0]
