@@ -98,8 +98,9 @@ class Activation:
         """Every row of the chosen cell, and the gap to the best bound of all cells, recomputed."""
         z, cell, bids = self.z, self.cell, self.bids
         outside = np.maximum(z - bids.upper, bids.lower - z)
-        bound = float(self.cell_bound_eur_per_h.min())
+        least, own = self.cell_bound_eur_per_h.min(), self.cell_bound_eur_per_h[cell]
         cost, delivered = self.cost_eur_per_h, float(z[bids.active].sum())
+        gap_eur_per_h = np.max([abs(cost - least), own - cost])
         loading = loading_excess(self.model, cell, z, printed=self.printed)
         return Certificate(
             (
@@ -121,7 +122,7 @@ class Activation:
                 ),
                 Check(
                     "gap to the least bound of all cells",
-                    abs(cost - bound) / max(1.0, abs(cost)),
+                    float(gap_eur_per_h) / max(1.0, abs(cost)),
                     max(_GAP_TOLERANCE, 2 * self.gap),
                     "relative",
                 ),
