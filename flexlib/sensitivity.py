@@ -166,7 +166,9 @@ def along(z: np.ndarray, dz: np.ndarray) -> np.ndarray:
     """
     size = np.abs(z)
     towards = np.where(size > 0, np.conj(z) / np.where(size > 0, size, 1.0), 0.0)
-    return towards.real[:, None] * dz.real - towards.imag[:, None] * dz.imag
+    change = towards.real[:, None] * dz.real
+    change -= towards.imag[:, None] * dz.imag
+    return change
 
 
 def operating_points(
