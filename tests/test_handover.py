@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -128,6 +129,25 @@ def test_same_content_gives_same_bytes_and_dates_are_fixed(tmp_path):
     with zipfile.ZipFile(tmp_path / "light.zip") as archive:
         assert {info.date_time[0] for info in archive.infolist()} == {1980}
     assert [path.name for path in tmp_path.iterdir()] == ["light.zip"]
+
+
+def test_another_reader_needs_nothing_but_the_page(tmp_path):
+    """Zip, JSON and the layout that the page describes, without NumPy's reader."""
+    model = drawn()
+    with zipfile.ZipFile(written(tmp_path, model)) as archive:
+        header = json.loads(archive.read(HEADER))
+        for name, field in header["arrays"].items():
+            content = archive.read(f"{name}.npy")
+            assert hashlib.sha256(content).hexdigest() == field["sha256"]
+            (length,) = struct.unpack("<H", content[8:10])
+            kind = {"<f8": "d", "<c16": "d", "<i8": "q"}[field["dtype"]]
+            numbers = content[10 + length :]
+            values = struct.unpack(f"<{len(numbers) // 8}{kind}", numbers)
+            if field["dtype"] == "<c16":
+                values = tuple(complex(*pair) for pair in zip(*[iter(values)] * 2, strict=True))
+            shape = [header["dimensions"][dimension] for dimension in field["dimensions"]]
+            assert list(getattr(model, name).shape) == shape
+            assert values == tuple(getattr(model, name).ravel().tolist())
 
 
 def test_header_says_what_the_file_is_and_nothing_of_the_grid(tmp_path):
