@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -14,12 +14,29 @@ import numpy as np
 from pyomo.contrib.solver.solvers.highs import Highs
 
 from benchmarks.feeders import feeder_12, generated
+from benchmarks.milp import highs_cost, milp_program
+from benchmarks.pandapower_side import LIGHTSIM, NUMBA, pandapower_net, voltages_pu
 from benchmarks.peers import pyros_cost, rsome_cost
-from flexlib import Market, Network, power_flow, printed_model, solve
+from benchmarks.sensitivities import (
+    PANDAPOWER_MODES,
+    PGM_MODES,
+    Injections,
+    by_pandapower,
+    by_power_grid_model,
+    central_differences,
+    of_the_semi_urban_grid,
+    of_the_stand_in,
+)
+from flexlib import Market, power_flow, printed_model, solve
+from flexlib.bids import Connected
+from flexlib.light_model import linearise
 from flexlib.planes import along
 from flexlib.robust_arrays import robust_optimum
 from flexlib.robust_limits import limits_that_can_bind
 from flexlib.robust_rows import current_margins_a, first_rows
+from flexlib.stand_in import stand_in
+from flexlib.voronoi import activate
+from flexlib.voronoi_points import k_means
 
 Side = Callable[[], Any]
 
@@ -27,8 +44,16 @@ OWN_DOOR = "printed model, flexlib.solver"
 PYOMO = "printed model, Pyomo's HiGHS"
 PYROS, RSOME, EVERY = "PyROS", "RSOME", ", every limit"
 CORNERS = "every corner, NumPy"
-PANDAPOWER = "pandapower, one corner at a time"
+ONE_CORNER = "pandapower, {}, one corner at a time"
+HIGHS = "whole programme, HiGHS"
 TOLERANCE = 1e-9  # primal and dual feasibility asked of HiGHS on every side
+RUNS = 7
+FEW = 3  # runs of cases that take long
+
+
+def unchanged(answer: Any) -> Any:
+    """Return an answer as it is."""
+    return answer
 
 
 @dataclass(frozen=True)
@@ -39,9 +64,10 @@ class Case:
     ----------
     what : str
         Name of the computation, the same at every size.
-    market : Market
+    counts : dict
+        Its size: buses, and whichever of uncertain_loads, offers, bids and points it has.
     rows : int
-        Rows of our programme, margins computed, or load cases solved.
+        Rows of our programme, margins computed, load cases solved, or sensitivities.
     ours : callable
     peers : dict
         The other sides by name.
@@ -51,16 +77,31 @@ class Case:
         Largest accepted difference between the sides.
     data_s : float
         CPU time of the model data that is counted on neither side.
+    runs : int
+        How often every side runs.
+    share : dict
+        Part of its work that a side does; its time is divided by this.
+    expected : callable, optional
+        What every answer is compared with, ours too; our answer by default.
+    compared : callable
+        What of an answer is compared.
+    tolerances : dict
+        Of sides that have their own.
     """
 
     what: str
-    market: Market
+    counts: dict[str, int]
     rows: int
     ours: Side
     peers: dict[str, Side]
     versions: dict[str, str]
     tolerance: float
-    data_s: float
+    data_s: float = np.nan
+    runs: int = RUNS
+    share: dict[str, float] = field(default_factory=dict)
+    expected: Side | None = None
+    compared: Callable[[Any], Any] = unchanged
+    tolerances: dict[str, float] = field(default_factory=dict)
 
 
 def market_case(market: Market, every: tuple[str, ...] = ()) -> Case:
@@ -85,7 +126,7 @@ def market_case(market: Market, every: tuple[str, ...] = ()) -> Case:
     versions = {peer: "rsome" if peer.startswith(RSOME) else "pyomo" for peer in peers}
     return Case(
         what="robust market",
-        market=market,
+        counts=_counts(market),
         rows=len(first_rows(market, limits_that_can_bind(market))),
         ours=lambda: robust_optimum(market, limits_that_can_bind(market)).solution.objective,
         peers=peers,
@@ -119,7 +160,7 @@ def margin_case(market: Market) -> Case:
     corners = market.uncertainty.vertices().T.copy()
     return Case(
         what="exact margins",
-        market=market,
+        counts=_counts(market),
         rows=len(market.uncertain[1]) * market.planes.count,
         ours=lambda: current_margins_a(market),
         peers={CORNERS: lambda: margins_by_enumeration_a(market, corners)},
@@ -140,55 +181,111 @@ def margins_by_enumeration_a(market: Market, corners: np.ndarray) -> np.ndarray:
 def corner_case(market: Market) -> Case:
     """AC power flow at every corner of the box; the sides return complex bus voltages."""
     s_kva = market.uncertainty.loads_kva(market.uncertainty.vertices())
-    net = pandapower_net(market.network)
+    modes = {
+        ONE_CORNER.format(name): mode
+        for name, mode in (("numba", NUMBA), ("lightsim2grid", LIGHTSIM))
+    }
+    nets = {name: pandapower_net(market.network, mode) for name, mode in modes.items()}
     return Case(
         what="AC at all corners",
-        market=market,
+        counts=_counts(market),
         rows=len(s_kva),
         ours=lambda: power_flow(market.network, s_kva).v_pu,
-        peers={PANDAPOWER: lambda: pandapower_voltages(net, s_kva)},
-        versions={PANDAPOWER: _versions("pandapower")},
+        peers={name: partial(voltages_pu, net, s_kva, modes[name]) for name, net in nets.items()},
+        versions=_pandapower_versions(modes),
         tolerance=1e-8,
-        data_s=np.nan,
     )
 
 
-def pandapower_net(network: Network) -> Any:
-    """Translate a network of lines, solved once so that later runs can recycle it."""
-    import pandapower as pp
+def sensitivity_case(injections: Injections, sample: int | None = None, runs: int = RUNS) -> Case:
+    """Derivatives of voltages and branch currents; the others by differences of power flows.
 
-    net = pp.create_empty_network(f_hz=50.0)
-    for v_nom_kv in network.buses["v_nom_kv"]:
-        pp.create_bus(net, v_nom_kv)
-    pp.create_ext_grid(net, network.slack, network.buses["v_slack_pu"].iloc[network.slack])
-    for one, other, line in zip(
-        network.from_bus, network.to_bus, network.branches.itertuples(), strict=True
-    ):
-        if (line.ratio_pu, line.shift_deg, line.g_us) != (1, 0, 0):
-            raise ValueError(f"branch {line.branch} is not a plain line")
-        c_nf = line.b_us * 1e3 / (2 * np.pi * net.f_hz)
-        pp.create_line_from_parameters(net, one, other, 1.0, line.r_ohm, line.x_ohm, c_nf, 1.0)
-    for bus, s_kva in zip(network.load_bus, network.s_load_kva, strict=True):
-        pp.create_load(net, bus, s_kva.real / 1e3, s_kva.imag / 1e3)
-    _run_pandapower(net)
-    return net
+    Parameters
+    ----------
+    injections : Injections
+    sample : int, optional
+        Injections for which pandapower runs; its time is scaled to all.
+    runs : int
+    """
+    count = len(injections.bus)
+    some = np.arange(count)
+    if sample is not None:
+        some = np.linspace(0, count - 1, sample).round().astype(int)
+    right, shared = central_differences(injections, some), injections.shared
+    scale = [float(np.abs(part).max()) for part in right]
+
+    def compared(answer: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Of the sample, in multiples of the largest entry."""
+        column = some if answer[0].shape[1] == count else slice(None)
+        parts = zip(answer, scale, shared, strict=True)
+        return np.concatenate([(part[:, column][at] / size).ravel() for part, size, at in parts])
+
+    peers: dict[str, Side] = {
+        name: partial(by_power_grid_model, injections, method) for name, method in PGM_MODES.items()
+    }
+    for name, mode in PANDAPOWER_MODES.items():
+        peers[name] = partial(by_pandapower, injections, some, injections.net_in(mode), mode)
+    return Case(
+        what="sensitivities",
+        counts={"buses": len(injections.network.buses), "bids": count},
+        rows=count * (len(injections.network.buses) + 2 * len(injections.network.branches)),
+        ours=injections.ours,
+        peers=peers,
+        versions={name: _versions("power-grid-model") for name in PGM_MODES}
+        | _pandapower_versions(PANDAPOWER_MODES),
+        tolerance=2e-3,  # of differences over 1 kW
+        tolerances={"ours": 1e-5},
+        runs=runs,
+        share=dict.fromkeys(PANDAPOWER_MODES, (len(some) + 1) / (count + 1)),
+        expected=lambda: right,
+        compared=compared,
+    )
 
 
-def pandapower_voltages(net: Any, s_kva: np.ndarray) -> np.ndarray:
-    """Bus voltages of every load case; the admittances and the last voltages are reused."""
-    v_pu = np.empty((len(s_kva), len(net.bus)), dtype=complex)
-    for case, loads_kva in enumerate(s_kva):
-        net.load["p_mw"], net.load["q_mvar"] = loads_kva.real / 1e3, loads_kva.imag / 1e3
-        _run_pandapower(net, recycle={"bus_pq": True, "trafo": False, "gen": False})
-        angle_rad = np.deg2rad(net.res_bus["va_degree"].to_numpy())
-        v_pu[case] = net.res_bus["vm_pu"].to_numpy() * np.exp(1j * angle_rad)
-    return v_pu
+def milp_case(count: int, *, only_binding: bool, runs: int = FEW) -> Case:
+    """Cheapest activation with k-means points, as printed; the sides return its cost.
+
+    Parameters
+    ----------
+    count : int
+        Points.
+    only_binding : bool
+        Whether both sides get only the rows that can bind.
+    runs : int
+    """
+    instance = stand_in("down")
+    bids, request_kw = instance.bids, instance.request_kw
+    connected = Connected(instance.network, bids, instance.sites)
+    points = k_means(bids, count, 1, "down")
+    model = linearise(
+        connected, points, request_kw=(request_kw, request_kw), only_binding=only_binding
+    )
+    programme = milp_program(model, bids, request_kw)
+    return Case(
+        what="activation" + (", rows that can bind" if only_binding else ""),
+        counts={"buses": len(instance.network.buses), "bids": len(bids.table), "points": count},
+        rows=len(programme.row_lower),
+        ours=lambda: activate(model, bids, request_kw, printed=True).cost_eur_per_h,
+        peers={HIGHS: partial(highs_cost, programme)},
+        versions={HIGHS: _versions("highspy")},
+        tolerance=1e-3,
+        runs=runs,
+    )
 
 
-def _run_pandapower(net: Any, **options: Any) -> None:
-    import pandapower as pp
+def _counts(market: Market) -> dict[str, int]:
+    return {
+        "buses": len(market.network.buses),
+        "uncertain_loads": len(market.uncertainty.load),
+        "offers": len(market.offers),
+    }
 
-    pp.runpp(net, numba=False, lightsim2grid=False, tolerance_mva=1e-9, **options)
+
+def _pandapower_versions(modes: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {
+        name: _versions("pandapower", "lightsim2grid" if mode["lightsim2grid"] else "numba")
+        for name, mode in modes.items()
+    }
 
 
 def _prepare(market: Market, data: Callable[[Market], Any]) -> float:
@@ -212,4 +309,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "margins-7": lambda: margin_case(feeder_12()),
     "margins-12": lambda: margin_case(generated(37)),
     "corners-7": lambda: corner_case(feeder_12()),
+    "sensitivities-456": lambda: sensitivity_case(of_the_stand_in(), sample=40),
+    "sensitivities-9105": lambda: sensitivity_case(of_the_semi_urban_grid(), sample=20, runs=FEW),
+    "activation-3": lambda: milp_case(3, only_binding=False),
+    "activation-10": lambda: milp_case(10, only_binding=True, runs=1),
 }

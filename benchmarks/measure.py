@@ -19,49 +19,58 @@ import highspy
 import numpy as np
 import pandas as pd
 
-from benchmarks.cases import Case, Side
+from benchmarks.cases import RUNS, Case, Side
 
-RUNS = 7
 SAMPLE_S = 0.05  # shorter computations are repeated within one run
+COUNTS = ["buses", "uncertain_loads", "offers", "bids", "points", "rows"]
 COLUMNS = [
-    "case", "what", "buses", "uncertain_loads", "offers", "rows", "runs", "ours_s",
-    "ours_solver_s", "other_s", "other_solver_s", "ratio_median", "ratio_min", "ratio_max",
-    "data_s", "peer", "peer_version",
+    "case", "what", *COUNTS, "runs", "ours_s", "ours_solver_s", "other_s", "other_solver_s",
+    "ratio_median", "ratio_min", "ratio_max", "share", "data_s", "peer", "peer_version",
 ]  # fmt: skip
-PACKAGES = ["flexlib", "highspy", "numpy", "pandapower", "power-grid-model", "pyomo", "scipy"]
+PACKAGES = ["flexlib", "highspy", "lightsim2grid", "numba", "numpy", "pandapower"]
+PACKAGES += ["power-grid-model", "pyomo", "scipy", "simbench"]
 PACKAGES += ["rsome"] if find_spec("rsome") else []
 
 
-def measure(name: str, case: Case, runs: int = RUNS, tick: Callable[[], Any] = int) -> pd.DataFrame:
+def measure(
+    name: str, case: Case, runs: int | None = None, tick: Callable[[], Any] = int
+) -> pd.DataFrame:
     """Rows of the record for one case, one for each peer.
 
     Parameters
     ----------
     name : str
     case : Case
-    runs : int
-        Rounds; in each, our side runs and then every peer.
+    runs : int, optional
+        Rounds; in each, our side runs and then every peer. The case's own number by default.
     tick : callable
         Called after each round.
     """
     assert_agreement(case)
     sides = {"ours": case.ours, **case.peers}
-    repeats = {side: _repeats(run) for side, run in sides.items()}
+    repeats = {side: _repeats(run) if case.runs == RUNS else 1 for side, run in sides.items()}
     times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-    for _ in range(runs):
+    for _ in range(case.runs if runs is None else runs):
         for side, run in sides.items():
             times[side].append(cpu_s(run, repeats[side]))
         tick()
-    seconds = {side: np.array(found).T for side, found in times.items()}
+    seconds = {side: np.array(found).T / case.share.get(side, 1) for side, found in times.items()}
     rows = [_row(name, case, peer, seconds["ours"], seconds[peer]) for peer in case.peers]
-    return pd.DataFrame(rows)[COLUMNS]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COUNTS, "Int64"))
 
 
 def assert_agreement(case: Case) -> None:
-    """Raise if a peer's answer is not ours."""
-    ours = case.ours()
-    for peer, run in case.peers.items():
-        np.testing.assert_allclose(run(), ours, rtol=0, atol=case.tolerance, err_msg=peer)
+    """Raise if a side's answer is not what is expected: ours, or that of a third computation."""
+    sides = case.peers
+    if case.expected is None:
+        expected = case.compared(case.ours())
+    else:
+        expected = case.compared(case.expected())
+        sides = {"ours": case.ours, **case.peers}
+    for side, run in sides.items():
+        tolerance = case.tolerances.get(side, case.tolerance)
+        found = case.compared(run())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=side)
 
 
 def cpu_s(run: Side, repeats: int = 1) -> tuple[float, float]:
@@ -92,10 +101,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_record(record: pd.DataFrame, scale: pd.DataFrame, folder: Path) -> None:
-    """Write both records and the machine they were measured on."""
+def write_records(records: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Write records by their names, and the machine they were measured on."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in (("record", record), ("scale", scale)):
+    for name, frame in records.items():
         text = frame.to_csv(index=False, float_format="%.4g", lineterminator="\n")
         (folder / f"{name}.csv").write_text(text, encoding="utf-8")
     about = json.dumps(machine(), indent=1)
@@ -104,14 +113,11 @@ def write_record(record: pd.DataFrame, scale: pd.DataFrame, folder: Path) -> Non
 
 def _row(name: str, case: Case, peer: str, ours: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     ratio = other[0] / ours[0]
-    market = case.market
     solver_s = [np.median(side[1]) if side[1].any() else np.nan for side in (ours, other)]
     return {
         "case": name,
         "what": case.what,
-        "buses": len(market.network.buses),
-        "uncertain_loads": len(market.uncertainty.load),
-        "offers": len(market.offers),
+        **case.counts,
         "rows": case.rows,
         "runs": len(ratio),
         "ours_s": np.median(ours[0]),
@@ -121,6 +127,7 @@ def _row(name: str, case: Case, peer: str, ours: np.ndarray, other: np.ndarray) 
         "ratio_median": np.median(ratio),
         "ratio_min": ratio.min(),
         "ratio_max": ratio.max(),
+        "share": case.share.get(peer, 1.0),
         "data_s": case.data_s,
         "peer": peer,
         "peer_version": case.versions[peer],

@@ -58,8 +58,8 @@ def scale_row(market: Market, runs: int = RUNS) -> dict[str, Any]:
         "solver_s": solver_s,
         "certificate_s": certificate_s - clear_s,
         "iterated_s": iterated_s,
-        "clear_mb": _peak_mb(lambda: _clear(market)),
-        "certificate_mb": _peak_mb(lambda: _clear(market).certificate),
+        "clear_mb": peak_mb(lambda: _clear(market)),
+        "certificate_mb": peak_mb(lambda: _clear(market).certificate),
     }
 
 
@@ -79,7 +79,7 @@ def _median(run: Callable[[], Any], runs: int) -> tuple[float, float]:
     return float(total_s), float(solver_s)
 
 
-def _peak_mb(run: Callable[[], Any]) -> float:
+def peak_mb(run: Callable[[], Any]) -> float:
     tracemalloc.start()
     try:
         run()

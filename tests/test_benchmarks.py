@@ -6,6 +6,7 @@ Nothing here is timed: no test depends on how fast anything is.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 
@@ -13,12 +14,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import cases, feeders
-from benchmarks.measure import COLUMNS, assert_agreement, machine, measure, write_record
+from benchmarks import cases, feeders, grids, milp, sensitivities, voronoi_scale
+from benchmarks.measure import (
+    COLUMNS,
+    COUNTS,
+    assert_agreement,
+    machine,
+    measure,
+    write_records,
+)
 from benchmarks.scale import SIZES, market_of, scale_row
-from flexlib import Market, clear, data_path
+from flexlib import Market, clear, data_path, solve
+from flexlib.bids import Connected
+from flexlib.light_model import linearise
 from flexlib.robust_limits import limits_that_can_bind
 from flexlib.robust_rows import current_margins_a, first_rows
+from flexlib.stand_in import StandIn, stand_in
+from flexlib.voronoi import activate
+from flexlib.voronoi_model import printed_milp
+from flexlib.voronoi_points import k_means
 
 SECONDS = ["ours_s", "ours_solver_s", "other_s", "other_solver_s", "data_s"]
 RATIOS = ["ratio_min", "ratio_median", "ratio_max"]
@@ -45,6 +59,20 @@ def tiny_case(kind: str) -> cases.Case:
     return cases.corner_case(tiny())
 
 
+@cache
+def small() -> StandIn:
+    """The stand-in with every bid but the first 30 left out, and half of what remains requested."""
+    given = stand_in("down")
+    bids = type(given.bids)(given.bids.table.iloc[:30].reset_index(drop=True))
+    return StandIn(given.network, bids, given.sites, bids.lower.sum() / 2)
+
+
+@cache
+def injections() -> sensitivities.Injections:
+    pytest.importorskip("pandapower")
+    return sensitivities.of_the_stand_in()
+
+
 every_kind = pytest.mark.parametrize("kind", ["market-12", "market", "margins", "corners"])
 
 
@@ -52,8 +80,10 @@ def test_record_has_its_columns_and_units() -> None:
     assert list(record().columns) == COLUMNS
     assert {name for name in COLUMNS if name.endswith("_s")} == set(SECONDS)
     assert record()[["ours_s", "other_s", *RATIOS]].gt(0).all(axis=None)
-    assert record()[["buses", "uncertain_loads", "offers", "rows"]].gt(0).all(axis=None)
-    assert record()["runs"].ge(5).all()
+    assert record()[["buses", "rows"]].gt(0).all(axis=None)
+    assert (record()[COUNTS].gt(0) | record()[COUNTS].isna()).all(axis=None)
+    assert record()["runs"].ge(1).all()
+    assert record()["share"].between(0, 1, inclusive="right").all()
     assert not record().duplicated(["case", "peer"]).any()
 
 
@@ -63,16 +93,21 @@ def test_record_is_consistent_in_itself() -> None:
         assert not (record()[f"{side}_solver_s"] > record()[f"{side}_s"]).any()
 
 
+def sizes(case: cases.Case) -> list[int]:
+    return [case.counts.get(count, 0) for count in COUNTS[:-1]]
+
+
 def test_record_and_code_have_the_same_cases() -> None:
     pytest.importorskip("pandapower")
+    pytest.importorskip("simbench")
     built = {name: build() for name, build in cases.CASES.items()}
     expected = {
-        (name, case.what, peer, len(case.market.network.buses), len(case.market.uncertainty.load))
+        (name, case.what, peer, case.rows, round(case.share.get(peer, 1.0), 4), *sizes(case))
         for name, case in built.items()
         for peer in case.peers
     }
-    columns = ["case", "what", "peer", "buses", "uncertain_loads"]
-    found = record()
+    columns = ["case", "what", "peer", "rows", "share", *COUNTS[:-1]]
+    found = record().fillna(dict.fromkeys(COUNTS, 0)).round({"share": 4})
     if not find_spec("rsome"):
         found = found[~found["peer"].str.startswith(cases.RSOME)]
     assert set(found[columns].itertuples(index=False, name=None)) == expected
@@ -109,11 +144,18 @@ def test_measured_rows_are_those_of_the_record(tmp_path, monkeypatch) -> None:
     assert list(rows["peer"]) == list(case.peers)
     assert len(ticks) == 2
     assert (rows[["ours_solver_s", "other_solver_s"]] > 0).all(axis=None)
-    sizes = pd.DataFrame([scale_row(tiny(), runs=1)])
-    write_record(rows, sizes, tmp_path)
+    growth = [voronoi_scale.growth_row("points", small(), 3, screened=True, runs=1)]
+    growth.append(voronoi_scale.least_row(small(), runs=1))
+    records = {
+        "record": rows,
+        "scale": pd.DataFrame([scale_row(tiny(), runs=1)]),
+        "voronoi-scale": pd.DataFrame(growth),
+    }
+    write_records(records, tmp_path)
     assert list(pd.read_csv(tmp_path / "record.csv").columns) == COLUMNS
-    kept = pd.read_csv(data_path("benchmarks/scale.csv"))
-    assert list(pd.read_csv(tmp_path / "scale.csv").columns) == list(kept.columns)
+    for name in ("scale", "voronoi-scale"):
+        kept = pd.read_csv(data_path(f"benchmarks/{name}.csv"))
+        assert list(pd.read_csv(tmp_path / f"{name}.csv").columns) == list(kept.columns)
     assert json.loads((tmp_path / "machine.json").read_text(encoding="utf-8")) == machine()
 
 
@@ -149,8 +191,7 @@ def test_limits_of_a_generated_feeder_are_what_its_box_needs() -> None:
 
 def test_our_side_builds_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     case = cases.market_case(tiny())
-    limits = limits_that_can_bind(case.market)
-    assert case.rows == len(first_rows(case.market, limits))
+    assert case.rows == len(first_rows(tiny(), limits_that_can_bind(tiny())))
     built = []
     for name in ("limits_that_can_bind", "robust_optimum"):
         real = getattr(cases, name)
@@ -160,5 +201,89 @@ def test_our_side_builds_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None
             return real(*args)
 
         monkeypatch.setattr(cases, name, counted)
-    assert case.ours() == case.ours() == clear(case.market).cost_eur_per_h
+    assert case.ours() == case.ours() == clear(tiny()).cost_eur_per_h
     assert built == ["limits_that_can_bind", "robust_optimum"] * 2
+
+
+def test_sensitivities_of_every_side_are_those_of_central_differences() -> None:
+    case = cases.sensitivity_case(injections(), sample=5)
+    assert len(case.peers) == 5
+    assert_agreement(case)
+    right = case.ours
+    for part in (0, 1):
+        wrong = [change.copy() for change in right()]
+        wrong[part][:, 0] *= 1.001
+        case = cases.sensitivity_case(injections(), sample=5)
+        object.__setattr__(case, "ours", lambda wrong=wrong: tuple(wrong))
+        with pytest.raises(AssertionError, match="ours"):
+            assert_agreement(case)
+
+
+@pytest.mark.parametrize("method", ["linear", "linear_current"])
+def test_linear_methods_of_power_grid_model_are_not_peers(method: str) -> None:
+    method = sensitivities.CalculationMethod[method]
+    found, _ = sensitivities.by_power_grid_model(injections(), method)
+    ours, _ = injections().ours()
+    assert np.abs(found - ours).max() > 5e-3 * np.abs(ours).max()
+
+
+def test_time_of_a_sample_is_scaled_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.measure.SAMPLE_S", 0.0)
+    monkeypatch.setattr("benchmarks.measure.cpu_s", lambda run, repeats=1: (2.0, 0.0))
+    case = cases.sensitivity_case(injections(), sample=5)
+    rows = measure("tiny", case, runs=1).set_index("peer")
+    for name in sensitivities.PANDAPOWER_MODES:
+        assert rows.loc[name, "share"] == 6 / 242
+        assert rows.loc[name, ["other_s", "ratio_median"]].tolist() == [2 * 242 / 6, 242 / 6]
+    for name in sensitivities.PGM_MODES:
+        assert rows.loc[name, ["share", "other_s"]].tolist() == [1, 2]
+
+
+def test_the_programme_as_arrays_is_the_printed_model() -> None:
+    given = small()
+    connected = Connected(given.network, given.bids, given.sites)
+    points = k_means(given.bids, 3, 1, "down")
+    model = linearise(connected, points, only_binding=True)
+    programme = milp.milp_program(model, given.bids, given.request_kw)
+    cost = milp.highs_cost(programme)
+    printed = solve(printed_milp(model, given.bids, given.request_kw), gap=milp.GAP)
+    assert cost == pytest.approx(printed.objective, rel=2e-6)
+    ours = activate(model, given.bids, given.request_kw, printed=True)
+    assert cost == pytest.approx(ours.cost_eur_per_h, rel=2e-6)
+    beyond = milp.milp_program(model, given.bids, 2.1 * given.request_kw)
+    with pytest.raises(RuntimeError, match="Infeasible"):
+        milp.highs_cost(beyond)
+
+
+def test_drawn_bids_overload_a_branch_together_and_a_limit_binds() -> None:
+    given = stand_in("down").network
+    network = replace(given, loads=given.loads.assign(p_kw=10 * given.loads["p_kw"]))
+    given, again = (grids.drawn(network, 12) for _ in "12")
+    pd.testing.assert_frame_equal(given.bids.table, again.bids.table)
+    connected = Connected(given.network, given.bids, given.sites)
+    assert grids._loading_percent(connected) == pytest.approx(150, abs=1)
+
+
+def test_growth_needs_a_limit_that_binds() -> None:
+    given = small()
+    tiny_volumes = given.bids.table.assign(down_max_kw=given.bids.table["down_max_kw"] / 100)
+    bids = type(given.bids)(tiny_volumes)
+    given = StandIn(given.network, bids, given.sites, bids.lower.sum() / 2)
+    with pytest.raises(RuntimeError, match="no limit binds among 30 bids"):
+        voronoi_scale.growth_row("bids", given, 1, screened=False, runs=1)
+
+
+def test_record_of_growth_has_the_sizes_of_the_code() -> None:
+    kept = pd.read_csv(data_path("benchmarks/voronoi-scale.csv"))
+    grown = kept[kept["series"] != voronoi_scale.LEAST]
+    found = zip(grown["series"], grown["bids"], grown["points"], grown["screened"], strict=True)
+    asked = voronoi_scale.SIZES
+    assert list(found) == [(series, bids, m, screened) for series, _, bids, m, screened in asked]
+    for buses, (_, most, *_) in zip(grown["buses"], asked, strict=True):
+        assert 0.95 * most <= buses <= most
+    times = ["linearise_s", "activate_s", "again_s"]
+    assert grown[[*times, "peak_mb"]].gt(0).all(axis=None)
+    (least,) = kept[kept["series"] == voronoi_scale.LEAST].to_dict("records")
+    assert least["again_s"] > 0
+    again = voronoi_scale.least_row(stand_in("down"), runs=1)
+    assert least["rounds"] == again["rounds"]
