@@ -447,6 +447,18 @@ def test_a_current_of_zero_has_no_derivative_of_its_magnitude() -> None:
     assert ours.vtdf(dv_pu)[positions(network, ["B"]), 0] > 0
 
 
+def test_a_small_current_through_a_short_line_has_one() -> None:
+    """A watt through a milliohm: far below the loads of a grid, far above rounding."""
+    network = small_network(
+        branches={"r_ohm": [1e-3, 1e-3], "x_ohm": [1e-3, 1e-3]},
+        loads={"p_kw": [0.0, 1e-3, 0.0], "q_kvar": [0.0, 0.0, 0.0]},
+    )
+    ours = point(network)
+    assert np.abs(ours.i_a) == pytest.approx(1e-3 / (np.sqrt(3) * 10), rel=1e-3)
+    _, di_a = ours.response(positions(network, ["B"]), np.ones(1))
+    np.testing.assert_allclose(ours.ltdf_a(di_a)[:, 0], -1 / (np.sqrt(3) * 10), rtol=1e-3)
+
+
 def test_change_of_a_magnitude() -> None:
     z, dz = np.array([3 + 4j, 0, -2]), np.array([[1 + 0j, 1j], [1, 1], [1, 1j]])
     np.testing.assert_allclose(along(z, dz), [[0.6, 0.8], [0, 0], [-1, 0]], atol=1e-15)
