@@ -206,7 +206,7 @@ def check_table(
         if _is_text(column):
             typed[name] = given.astype(str).where(~blank)
             continue
-        typed[name] = pd.to_numeric(given, errors="coerce").astype(float)
+        typed[name] = given.map(_number).astype(float)
         for row in typed.index[typed[name].isna() & ~blank]:
             unreadable.add((name, row))
             faults.append(fault_at(frame, table, row, name, repr(str(given[row])), "a number"))
@@ -215,6 +215,14 @@ def check_table(
             found, expected = _wording(case, schema)
             faults.append(fault_at(frame, table, case.row, case.column, found, expected))
     return typed, faults
+
+
+def _number(cell: object) -> float:
+    """Nearest number to what a cell says, NaN if it says none (pandas' own may be a bit off)."""
+    try:
+        return float("nan" if "_" in str(cell) else cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 class _Failure(NamedTuple):

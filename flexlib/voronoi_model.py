@@ -46,7 +46,7 @@ def printed_milp(
     if (axes[["min_up", "min_down"]] > 0).any(axis=None):
         raise ValueError("the printed model has no least activations")
     m = pyo.ConcreteModel(name="activation with Voronoi cells")
-    m.model, m.bids, m.request_kw = model, bids, request_kw
+    m.light, m.bids, m.request_kw = model, bids, request_kw
     m.POINTS = pyo.RangeSet(0, len(model.point) - 1)
     m.AXES = pyo.RangeSet(0, len(axes) - 1)
     m.BUSES = pyo.RangeSet(0, len(model.bus) - 1)
@@ -72,54 +72,54 @@ def activation(m: pyo.ConcreteModel) -> tuple[np.ndarray, int]:
     """Return a solved model's activation (kW upward, shape (axes,)) and its point."""
     cell = int(np.argmax([pyo.value(m.b[i]) for i in m.POINTS]))
     change = np.array([pyo.value(m.dp[cell, k]) for k in m.AXES])
-    return m.model.point[cell] + change, cell
+    return m.light.point[cell] + change, cell
 
 
 def eq_7_voltage(m: pyo.ConcreteModel, i: int, v: int) -> pyo.Expression:
     """Voltage by the linear model of a point, :eq:`voronoi-7`, p.u."""
-    return m.model.v_pu[i, v] + _sum(m.model.vtdf[i, v], m.dp, i)
+    return m.light.v_pu[i, v] + _sum(m.light.vtdf[i, v], m.dp, i)
 
 
 def eq_8_loading(m: pyo.ConcreteModel, i: int, e: int) -> pyo.Expression:
     """Loading by the linear model of a point, :eq:`voronoi-8`, per cent."""
-    return m.model.loading_percent[i, e] + _sum(m.model.ltdf[i, e], m.dp, i)
+    return m.light.loading_percent[i, e] + _sum(m.light.ltdf[i, e], m.dp, i)
 
 
 def eq_14a_cost(m: pyo.ConcreteModel) -> pyo.Expression:
     """Cost, :eq:`voronoi-14a`, EUR/h: linear, since (14b) and (14c) make dp zero where b is."""
     return sum(
-        _price(m, k) * (m.model.point[i, k] * m.b[i] + m.dp[i, k]) for i in m.POINTS for k in m.AXES
+        _price(m, k) * (m.light.point[i, k] * m.b[i] + m.dp[i, k]) for i in m.POINTS for k in m.AXES
     )
 
 
 def eq_14b_least(m: pyo.ConcreteModel, i: int, k: int) -> pyo.Expression:
     """No bid below its volume, :eq:`voronoi-14b`."""
-    return m.dp[i, k] >= (m.bids.lower[k] - m.model.point[i, k]) * m.b[i]
+    return m.dp[i, k] >= (m.bids.lower[k] - m.light.point[i, k]) * m.b[i]
 
 
 def eq_14c_most(m: pyo.ConcreteModel, i: int, k: int) -> pyo.Expression:
     """No bid above its volume, :eq:`voronoi-14c`."""
-    return m.dp[i, k] <= (m.bids.upper[k] - m.model.point[i, k]) * m.b[i]
+    return m.dp[i, k] <= (m.bids.upper[k] - m.light.point[i, k]) * m.b[i]
 
 
 def eq_14d_loading_lower(m: pyo.ConcreteModel, i: int, e: int) -> pyo.Expression:
     """Loading from -100 %, a flow turned around, :eq:`voronoi-14d`."""
-    return m.loading[i, e] >= -100 * m.b[i] + m.model.loading_percent[i, e] * (1 - m.b[i])
+    return m.loading[i, e] >= -100 * m.b[i] + m.light.loading_percent[i, e] * (1 - m.b[i])
 
 
 def eq_14e_loading_upper(m: pyo.ConcreteModel, i: int, e: int) -> pyo.Expression:
     """Loading up to 100 %, :eq:`voronoi-14e`."""
-    return m.loading[i, e] <= 100 * m.b[i] + m.model.loading_percent[i, e] * (1 - m.b[i])
+    return m.loading[i, e] <= 100 * m.b[i] + m.light.loading_percent[i, e] * (1 - m.b[i])
 
 
 def eq_14f_voltage_lower(m: pyo.ConcreteModel, i: int, v: int) -> pyo.Expression:
     """Voltage above its lower limit, :eq:`voronoi-14f`."""
-    return m.v[i, v] >= m.model.v_min_pu[v] * m.b[i] + m.model.v_pu[i, v] * (1 - m.b[i])
+    return m.v[i, v] >= m.light.v_min_pu[v] * m.b[i] + m.light.v_pu[i, v] * (1 - m.b[i])
 
 
 def eq_14g_voltage_upper(m: pyo.ConcreteModel, i: int, v: int) -> pyo.Expression:
     """Voltage below its upper limit, :eq:`voronoi-14g`."""
-    return m.v[i, v] <= m.model.v_max_pu[v] * m.b[i] + m.model.v_pu[i, v] * (1 - m.b[i])
+    return m.v[i, v] <= m.light.v_max_pu[v] * m.b[i] + m.light.v_pu[i, v] * (1 - m.b[i])
 
 
 def eq_14h_border(m: pyo.ConcreteModel, i: int, j: int) -> pyo.Expression:
@@ -129,7 +129,7 @@ def eq_14h_border(m: pyo.ConcreteModel, i: int, j: int) -> pyo.Expression:
     """
     if i == j:
         return pyo.Constraint.Skip
-    towards = m.model.point[i] - m.model.point[j]
+    towards = m.light.point[i] - m.light.point[j]
     return _sum(towards, m.dp, i) + float(towards @ towards) / 2 >= 0
 
 
@@ -141,13 +141,13 @@ def eq_14i_one_point(m: pyo.ConcreteModel) -> pyo.Expression:
 def eq_14j_request(m: pyo.ConcreteModel) -> pyo.Expression:
     """Sum of the chosen point's activation, :eq:`voronoi-14j`."""
     change = sum(m.dp[i, k] for i in m.POINTS for k in m.AXES)
-    return sum(float(m.model.point[i].sum()) * m.b[i] for i in m.POINTS) + change == m.request_kw
+    return sum(float(m.light.point[i].sum()) * m.b[i] for i in m.POINTS) + change == m.request_kw
 
 
 def eq_14j_as_printed(m: pyo.ConcreteModel) -> pyo.Expression:
     """Sum over all points, chosen or not, as printed; the erratum says what follows."""
     change = sum(m.dp[i, k] for i in m.POINTS for k in m.AXES)
-    return float(m.model.point.sum()) + change == m.request_kw
+    return float(m.light.point.sum()) + change == m.request_kw
 
 
 def _price(m: pyo.ConcreteModel, k: int) -> float:
