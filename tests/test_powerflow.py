@@ -16,6 +16,7 @@ from hypothesis import given
 from flexlib import DataError, Market, Network, power_flow, read_network
 from flexlib.admittance import Admittance
 from flexlib.errors import MissingExtra, PowerFlowError
+from flexlib.powerflow import _linear_angles
 
 
 @STABLE
@@ -258,6 +259,15 @@ def test_a_batch_of_no_case() -> None:
     for network in (held(), small_network()):
         flow = power_flow(network, np.empty((0, 3), dtype=complex))
         assert (flow.v_pu.shape, flow.mismatch_kva) == ((0, 3), 0.0)
+
+
+def test_the_start_has_nearly_the_angles_of_the_solution() -> None:
+    network = held(branches={"r_ohm": [0.0, 0.0], "shift_deg": [30.0, -10.0]})
+    share = np.array([[1.0], [-2.0]])
+    angle = _linear_angles(Admittance(network), -share * [1.5, 0.0, 0.0])  # at bus A, MW
+    flow = power_flow(network, share * [1500.0, 0.0, 0.0])
+    np.testing.assert_allclose(angle, np.angle(flow.v_pu), atol=2e-3)
+    assert np.abs(angle[0] - angle[1]).max() > 0.02
 
 
 def test_phase_shifts_before_generators() -> None:
