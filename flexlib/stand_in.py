@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from flexlib.bids import Bids
+from flexlib.errors import DataError, Fault
 from flexlib.network import Network
 from flexlib.readers import read_network
 from flexlib.tables import data_path
@@ -64,7 +65,15 @@ def stand_in(direction: str, seed: int = 1) -> StandIn:
     Returns
     -------
     StandIn
+
+    Raises
+    ------
+    DataError
+        If the direction is another word.
     """
+    if direction not in _BASE_SHARE:
+        expected = " or ".join(repr(word) for word in _BASE_SHARE)
+        raise DataError([Fault("stand_in", "", "direction", repr(direction), expected)])
     peak = read_network(data_path("feeders/simbench-lv-6"))
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.choice(len(peak.loads), BIDS, replace=False))

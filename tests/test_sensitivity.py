@@ -214,7 +214,7 @@ def test_differences_of_pandapower(name: str) -> None:
                 (ours.ltdf_a(di_a)[ends[live], column], size_i, live, di_a[:, column]),
             ):
                 scale = np.abs(all_of).max()
-                # The extrapolation is better than the halving; where steps do not matter, rounding does.
+                # Extrapolation beats the halving; where steps do not matter, rounding does.
                 error = np.abs(mine - theirs[pick])
                 assert (error <= 0.1 * np.abs(change[pick]) + 5e-8 * scale).all(), error / scale
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from test_sensitivity import public_grid
 
-from flexlib import data_path, power_flow, read_network
+from flexlib import DataError, data_path, power_flow, read_network
 from flexlib.stand_in import StandIn, stand_in
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -145,3 +145,8 @@ def test_all_bids_at_once_by_pandapower(
     ours = 100 * np.abs(flow.i_a[0]) / limits.to_numpy().T.ravel()
     ours_pct = pd.Series(ours.reshape(2, -1).max(axis=0), limits.index)
     np.testing.assert_allclose(ours_pct[loading.index], loading, atol=1e-6)
+
+
+def test_another_direction_is_refused() -> None:
+    with pytest.raises(DataError, match="found 'upwards', expected 'up' or 'down'"):
+        stand_in("upwards")
