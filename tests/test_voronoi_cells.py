@@ -458,3 +458,11 @@ def test_no_rows_at_all() -> None:
         found = activate(plane([[0, 0]], **none), small_bids(), 12.0, printed=printed)
         found.certificate.assert_ok()
         assert found.z == pytest.approx([10, 2])
+
+
+def test_a_border_is_the_plane_half_way_and_comes_before_the_grid() -> None:
+    model = plane([[0, 0], [8, 6]], v_max_pu=np.array([1.0]))
+    rows = broken_rows(model, 0, np.array([9.0, 9.0]), printed=False)
+    assert rows.names == ("(14h) border to 1",)
+    assert rows.a == pytest.approx(np.array([[0.8, 0.6]]))
+    assert rows.upper == pytest.approx([5.0])
