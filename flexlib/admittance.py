@@ -64,6 +64,11 @@ class Admittance:
         return S_BASE_KVA / (np.sqrt(3) * self.network.buses["v_nom_kv"].to_numpy())
 
     @cached_property
+    def i_base_end_a(self) -> np.ndarray:
+        """Base current of each branch end, ampere."""
+        return self.i_base_a[np.concatenate([self.network.from_bus, self.network.to_bus])]
+
+    @cached_property
     def y_end(self) -> csr_array:
         """Branch-end admittance matrix, see the class."""
         branches = self.network.branches

@@ -145,6 +145,7 @@ class Network:
     from_bus: np.ndarray = field(init=False)
     to_bus: np.ndarray = field(init=False)
     load_bus: np.ndarray = field(init=False)
+    pv: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         frames, faults = {}, []
@@ -161,17 +162,13 @@ class Network:
             object.__setattr__(self, table, frame.fillna(_DEFAULTS))
         slack = int(np.flatnonzero(frames["buses"]["v_slack_pu"].notna())[0])
         object.__setattr__(self, "slack", slack)
+        object.__setattr__(self, "pv", np.flatnonzero(frames["buses"]["v_gen_pu"].notna()))
         for name, buses in (
             ("from_bus", self.branches["from_bus"]),
             ("to_bus", self.branches["to_bus"]),
             ("load_bus", self.loads["bus"]),
         ):
             object.__setattr__(self, name, buses.map(position).to_numpy(dtype=int))
-
-    @property
-    def pv(self) -> np.ndarray:
-        """Positions of the PV buses, see the class."""
-        return np.flatnonzero(self.buses["v_gen_pu"].notna())
 
     @property
     def v_gen_pu(self) -> np.ndarray:

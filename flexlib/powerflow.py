@@ -33,6 +33,8 @@ class PowerFlow:
 
     Attributes
     ----------
+    admittance : Admittance
+        Admittances of the network.
     v_pu : numpy.ndarray of complex, shape (cases, buses)
         Bus voltages, slack angle zero.
     i_a : numpy.ndarray of complex, shape (cases, ends)
@@ -41,6 +43,7 @@ class PowerFlow:
         Largest power residual at any bus in any case, recomputed from the data.
     """
 
+    admittance: Admittance
     v_pu: np.ndarray
     i_a: np.ndarray
     mismatch_kva: float
@@ -86,8 +89,8 @@ def power_flow(network: Network, s_load_kva: np.ndarray | None = None) -> PowerF
             f"power flow of {network.name}: bus residual {mismatch_kva:.3g} kVA, "
             f"expected at most {_MISMATCH_KVA:g} kVA"
         )
-    i_a = (admittance.y_end @ v_pu.T).T * admittance.ends["i_base_a"].to_numpy()
-    return PowerFlow(v_pu, i_a, mismatch_kva)
+    i_a = (admittance.y_end @ v_pu.T).T * admittance.i_base_end_a
+    return PowerFlow(admittance, v_pu, i_a, mismatch_kva)
 
 
 def _solve(network: Network, s_bus_kva: np.ndarray) -> np.ndarray:

@@ -133,7 +133,7 @@ class OperatingPoint:
 
     @property
     def _i_base_a(self) -> np.ndarray:
-        return self.admittance.ends["i_base_a"].to_numpy()
+        return self.admittance.i_base_end_a
 
     @property
     def _magnitude(self) -> np.ndarray:
@@ -192,5 +192,5 @@ def operating_points(
     PowerFlowError
         If a case has no power flow.
     """
-    admittance = Admittance(network)
-    return [OperatingPoint(admittance, v_pu) for v_pu in power_flow(network, s_load_kva).v_pu]
+    flow = power_flow(network, s_load_kva)
+    return [OperatingPoint(flow.admittance, v_pu) for v_pu in flow.v_pu]

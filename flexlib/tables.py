@@ -166,7 +166,10 @@ def read_text_table(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
     ]
     whole = [(line, row) for line, row in body if len(row) == len(header)]
     frame = pd.DataFrame([row for _, row in whole], columns=header, dtype=str)
-    frame.attrs.update(file=name, lines=[line for line, _ in whole])
+    lines = [line for line, _ in whole]
+    unbroken = range(lines[0], lines[0] + len(lines)) if lines else range(0)
+    # pandas copies attrs all the time, and a range costs nothing
+    frame.attrs.update(file=name, lines=unbroken if list(unbroken) == lines else lines)
     return frame, faults
 
 
