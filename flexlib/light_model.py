@@ -103,11 +103,11 @@ class LightModel:
         )
 
     def voltages_pu(self, cell: int, z: np.ndarray) -> np.ndarray:
-        """Voltages of an activation by the model of one point, (7), shape (v,)."""
+        """Voltages of an activation by one point's model, (7), :eq:`light-model`, shape (v,)."""
         return np.asarray(self.v_pu[cell] + self.vtdf[cell] @ (z - self.point[cell]))
 
     def currents_percent(self, cell: int, z: np.ndarray) -> np.ndarray:
-        """Complex currents of an activation by the model of one point, shape (l,)."""
+        """Complex currents of an activation by one point's model, :eq:`light-model`, shape (l,)."""
         return np.asarray(self.i_percent[cell] + self.di_percent[cell] @ (z - self.point[cell]))
 
     def nearest(self, z: np.ndarray) -> int:
@@ -173,19 +173,25 @@ def linearise(
         by_kind = zip(rows, zip(*kept, strict=True), strict=True)
         bus, end = (at[np.any(keep, axis=0)] for at, keep in by_kind)
         rows = (bus, end)
-    parts = [_around(connected, shared, rows, *item) for item in items]
-    names = ("point", "v_pu", "vtdf", "i_percent", "di_percent")
+    first, *rest = items
+    part = _around(connected, shared, rows, *first)
     joined: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in names
+        name: np.repeat(getattr(part, name), len(items), axis=0)
+        for name in ("point", "v_pu", "vtdf", "i_percent", "di_percent")
     }
-    return replace(parts[0], **joined)
+    for k, item in enumerate(rest, start=1):
+        part = _around(connected, shared, rows, *item)
+        for name, array in joined.items():
+            array[k] = getattr(part, name)[0]
+    return replace(part, **joined)
 
 
 def rows_that_can_bind(model: LightModel) -> tuple[np.ndarray, np.ndarray]:
     """Rows that some admissible activation can bring to their limit, by the model of some point.
 
-    Voltages exactly: the extremes over all activations within the axes' bounds whose sum is an
-    admissible request are those of a knapsack. Currents by upper bounds in 16 directions.
+    Voltages exactly, :eq:`light-voltage`: the extremes over all activations within the axes'
+    bounds whose sum is an admissible request are those of a knapsack. Currents by upper bounds in
+    16 directions, :eq:`light-current`.
 
     Parameters
     ----------
@@ -196,23 +202,30 @@ def rows_that_can_bind(model: LightModel) -> tuple[np.ndarray, np.ndarray]:
     voltages, currents : numpy.ndarray of bool, shapes (v,) and (l,)
     """
     voltages, currents = np.zeros(len(model.bus), bool), np.zeros(len(model.end), bool)
+    lower, upper = model.axes["lower"].to_numpy(), model.axes["upper"].to_numpy()
+    middle, half = (lower + upper) / 2, (upper - lower) / 2
+    inside = 100 * np.cos(np.pi / _DIRECTIONS)
     for cell, point in enumerate(model.point):
-        d = model.vtdf[cell]
-        base = model.v_pu[cell] - d @ point
-        voltages |= base + furthest(model, d) >= model.v_max_pu
-        voltages |= base - furthest(model, -d) <= model.v_min_pu
-        di = model.di_percent[cell]
+        d, di = model.vtdf[cell], model.di_percent[cell]
+        # First by the box of all bounds, which holds every admissible activation.
+        centre, radius = model.voltages_pu(cell, middle), np.abs(d) @ half
+        here = (centre + radius >= model.v_max_pu) | (centre - radius <= model.v_min_pu)
+        here = np.flatnonzero(here & ~voltages)
+        d, base = d[here], model.v_pu[cell][here] - d[here] @ point
+        voltages[here] = base + furthest(model, d) >= model.v_max_pu[here]
+        voltages[here] |= base - furthest(model, -d) <= model.v_min_pu[here]
+        centre, radius = np.abs(model.currents_percent(cell, middle)), np.abs(di) @ half
+        maybe = np.flatnonzero((centre + radius >= inside) & ~currents)
         base = model.i_percent[cell] - di @ point
-        inside = np.cos(np.pi / _DIRECTIONS)
         for a in np.exp(2j * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS):
-            here = np.flatnonzero(~currents)
+            here = maybe[~currents[maybe]]
             reach = (np.conj(a) * base[here]).real + furthest(model, (np.conj(a) * di[here]).real)
-            currents[here] = reach >= 100 * inside
+            currents[here] = reach >= inside
     return voltages, currents
 
 
 def furthest(model: LightModel, d: np.ndarray) -> np.ndarray:
-    """Largest value of ``d @ z`` over admissible activations z, shape (rows,).
+    """Largest ``d @ z`` over admissible activations z, :eq:`light-admissible`, shape (rows,).
 
     Parameters
     ----------
@@ -312,16 +325,19 @@ def _shape_faults(model: LightModel, name: str, shape: tuple[int, ...]) -> list[
 def _range_faults(model: LightModel) -> list[Fault]:
     faults = []
     least, most = model.request_kw
-    if not least <= most:
-        faults.append(Fault("light model", "", "request_kw", f"{least:g} to {most:g}", "a range"))
     lower, upper = model.axes["lower"], model.axes["upper"]
+    low, high = (float(bound[model.axes["active"]].sum()) for bound in (lower, upper))
+    slack = 1e-9 * (1 + high - low)
+    if not (least <= most and least <= high + slack and most >= low - slack):
+        found, expected = f"{least:g} to {most:g}", f"a range that meets {low:g} to {high:g} kW"
+        faults.append(Fault("light model", "", "request_kw", found, expected))
     for k in np.flatnonzero(~(lower <= upper)):
         found, axis = f"{lower.iloc[k]:g}", model.axes["axis"].iloc[k]
         expected = f"a number up to upper ({upper.iloc[k]:g})"
         faults.append(Fault("light model", str(axis), "lower", found, expected))
-    for k in np.flatnonzero(~(model.v_min_pu < model.v_max_pu)):
+    for k in np.flatnonzero(~(model.v_min_pu <= model.v_max_pu)):
         found = f"{model.v_min_pu[k]:g}"
-        expected = f"less than v_max_pu ({model.v_max_pu[k]:g})"
+        expected = f"at most v_max_pu ({model.v_max_pu[k]:g})"
         faults.append(Fault("light model", str(k), "v_min_pu", found, expected))
     for j, point in enumerate(model.point):
         same = np.flatnonzero((model.point[:j] == point).all(axis=1))

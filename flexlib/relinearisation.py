@@ -18,7 +18,7 @@ from flexlib.errors import DataError, Fault, Infeasible, NotSettled, PowerFlowEr
 from flexlib.light_model import LightModel, linearise
 from flexlib.voronoi import Activation
 from flexlib.voronoi_ac import Comparison
-from flexlib.voronoi_cells import Search, first_penalty, shared_programme
+from flexlib.voronoi_cells import ROW_TOLERANCE, Search, first_penalty, shared_programme
 from flexlib.voronoi_points import merit_order
 
 _FAIR = 0.1  # least part of the promised improvement
@@ -26,6 +26,7 @@ _GOOD = 0.75  # part of it from which the radius is doubled
 _SMALLEST = 1e-6  # trust radius, in volumes, at which the search gives up
 _SETTLED = 1e-9  # promised improvement, relative to the cost, that counts as none
 _LESSENED = 0.01  # least part of broken limits that the linear model must hope to mend
+_PATIENCE = 6  # steps taken over which this must lessen what is broken
 _DEARER = 1e3  # factor on the price of broken limits where it was too low to mend them
 _DEAREST = 1e6  # largest factor in all
 
@@ -37,7 +38,8 @@ class Relinearised:
     Attributes
     ----------
     comparison : Comparison
-        The activation with the model of the last round, beside AC.
+        The activation beside AC, with the light model of the last round; where the search ends
+        because no step promises more, the one made at the activation, whose errors are zero.
     rounds : pandas.DataFrame
         One row a round: cost_eur_per_h, v_mae_pu, loading_mae_percent, v_excess_pu and
         loading_excess_percent (by AC; NaN where AC has no solution), radius (of the trust region
@@ -60,7 +62,7 @@ def relinearised(
     start: np.ndarray | None = None,
     tolerance_percent: float = 1e-6,
     most_rounds: int = 30,
-    gap: float = 1e-6,
+    gap: float = 1e-5,
     relief: bool = False,
 ) -> Relinearised:
     """Activate bids, re-linearising at the solution until limits hold by AC.
@@ -77,16 +79,18 @@ def relinearised(
         nominal voltage.
     most_rounds : int
     gap : float
-        As in `flexlib.voronoi.activate`.
+        Relative distance from the least cost by the linear model of its own point at which an
+        admissible activation counts as optimal, once a trust region is needed; and as in
+        `flexlib.voronoi.activate`.
     relief : bool
         As in `flexlib.light_model.linearise`.
 
     Returns
     -------
     Relinearised
-        A first-order optimum of the AC problem, admissible by AC. Without least activations its
-        cost is the global optimum of the linear model of its own point; AC is not convex, so
-        more is not claimed.
+        A first-order optimum of the AC problem, admissible by AC. The certificate's gap is to the
+        least cost by that light model alone, without the trust region; AC is not convex, so more
+        is not claimed.
 
     Raises
     ------
@@ -103,39 +107,51 @@ def relinearised(
     if most_rounds < 1:
         raise DataError([Fault("relinearised", "", "most_rounds", f"{most_rounds}", "1 or more")])
     width = np.where(bids.upper > bids.lower, bids.upper - bids.lower, 1.0)
-    tiny = gap if (bids.axes[["min_up", "min_down"]] > 0).any(axis=None) else _SETTLED
+    tiny = gap / 10 if (bids.axes[["min_up", "min_down"]] > 0).any(axis=None) else _SETTLED
     z = merit_order(bids, np.array([request_kw]))[0] if start is None else np.asarray(start, float)
     cost, broken = np.inf, np.inf  # of z; not known of the first, which may miss the request
     penalty, radius = first_penalty(bids), np.inf
     rounds: list[dict[str, Any]] = []
+    before: list[float] = []  # what limits were broken by at the last steps taken
+
+    def beyond(percent: float) -> float:
+        """What counts of broken limits: not what solvers leave, half of what is accepted."""
+        return max(percent - tolerance_percent / 2, 0.0)
+
     while len(rounds) < most_rounds and radius > _SMALLEST:
         model = linearise(connected, z[None], request_kw=(request_kw,) * 2, relief=relief)
         reach = None if np.isinf(radius) else radius * width
         found = _step(model, bids, request_kw, reach, gap, penalty)
-        if tolerance_percent < (1 - _LESSENED) * broken < found.missed:
+        if 0 < (1 - _LESSENED) * broken < found.missed:
             _assert_lessened(connected, model, bids, request_kw, gap, broken)
-        promised = cost + penalty * (broken - found.missed) - found.cost_eur_per_h
-        noise = penalty * tolerance_percent / 10 if broken > tolerance_percent else 0.0
-        if promised <= tiny * (1 + abs(found.cost_eur_per_h)) + noise:
-            if broken <= tolerance_percent:
-                at_rest = Comparison(connected, replace(found, z=z))
+        promised = cost + penalty * (broken - beyond(found.missed)) - found.cost_eur_per_h
+        noise = penalty * ROW_TOLERANCE if broken > 0 else 0.0  # broken is known no better
+        scale = 1 + abs(found.cost_eur_per_h)
+        if broken == 0 and (reach is not None or promised <= tiny * scale):
+            whole = _step(model, bids, request_kw, None, gap, penalty)
+            if promised <= tiny * scale or cost - whole.cost_eur_per_h <= gap * scale:
+                at_rest = Comparison(connected, replace(whole, z=z, missed=0.0))
                 return Relinearised(at_rest, pd.DataFrame(rounds))
+        if promised <= tiny * scale + noise:
             penalty *= _DEARER
             if penalty > _DEAREST * first_penalty(bids):
                 break
             continue
         comparison = Comparison(connected, found)
-        now = _broken_percent(comparison)
+        now = beyond(_broken_percent(comparison))
         gained = cost + penalty * (broken - now) - found.cost_eur_per_h
         step = float((np.abs(found.z - z) / width).max())
         solved = bool(np.isfinite(now))
         taken = solved and (np.isinf(cost) or gained >= _FAIR * promised)
         rounds.append(_row(comparison, radius, taken=taken, solved=solved))
         inside = np.isinf(radius) or step < radius * (1 - 1e-9)
-        if inside and now <= tolerance_percent and _error_percent(comparison) <= tolerance_percent:
+        if inside and now == 0 and _error_percent(comparison) <= tolerance_percent:
             return Relinearised(comparison, pd.DataFrame(rounds))
         if taken:
             z, cost, broken = found.z, found.cost_eur_per_h, now
+            before = [*before, broken][-_PATIENCE:]
+            if 0 < (1 - _LESSENED) * before[0] < broken and before[_PATIENCE - 1 :]:
+                break
             radius = 2 * radius if gained >= _GOOD * promised else radius
         else:
             radius = step / 4
@@ -163,7 +179,7 @@ def _step(
     shared = shared_programme(bids, request_kw, within)
     if penalty is None:
         shared, penalty = replace(shared, c=np.zeros_like(shared.c)), 1.0
-    search = Search(model, bids, shared, elastic=True, gap=gap, penalty=penalty)
+    search = Search(model, bids, shared, elastic=True, gap=gap / 10, penalty=penalty)
     cell, bounds = search.best()
     return Activation(
         model, bids, request_kw, False, gap, cell.z, 0, bounds, cell.missed, cell.penalty

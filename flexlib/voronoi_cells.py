@@ -27,7 +27,7 @@ _MOST_ROUNDS = 500  # programmes solved for one cell
 
 
 @dataclass(frozen=True)
-class Rows:
+class CellRows:
     """Rows ``a z <= upper`` over the axes, each with a name.
 
     Attributes
@@ -41,10 +41,10 @@ class Rows:
     upper: np.ndarray
     names: tuple[str, ...]
 
-    def and_more(self, *others: Rows) -> Rows:
+    def and_more(self, *others: CellRows) -> CellRows:
         """Return these rows and others."""
         parts = (self, *others)
-        return Rows(
+        return CellRows(
             np.vstack([part.a for part in parts]),
             np.concatenate([part.upper for part in parts]),
             sum((part.names for part in parts), ()),
@@ -78,7 +78,7 @@ def loading_excess(model: LightModel, cell: int, z: np.ndarray, *, printed: bool
 
 def broken_rows(
     model: LightModel, cell: int, z: np.ndarray, *, printed: bool, missed: float = 0.0
-) -> Rows:
+) -> CellRows:
     """Rows of a cell that an activation breaks most, up to five of each kind; borders first.
 
     Only rows broken by more than what they may be missed by. A complex current is limited by its
@@ -115,9 +115,9 @@ def _most(excess: np.ndarray, missed: float) -> tuple[np.ndarray, ...]:
     return np.unravel_index(order[above], excess.shape)
 
 
-def _through(z: np.ndarray, a: np.ndarray, excess: np.ndarray, names: list[str]) -> Rows:
+def _through(z: np.ndarray, a: np.ndarray, excess: np.ndarray, names: list[str]) -> CellRows:
     """Rows with given slopes that z breaks by given amounts."""
-    return Rows(a, a @ z - excess, tuple(names))
+    return CellRows(a, a @ z - excess, tuple(names))
 
 
 def shared_programme(
@@ -181,14 +181,14 @@ def shared_programme(
     )
 
 
-def with_rows(shared: LinearProgram, rows: Rows, penalty: float) -> LinearProgram:
+def with_rows(shared: LinearProgram, rows: CellRows, penalty: float) -> LinearProgram:
     """Add rows, each missed at a price.
 
     Parameters
     ----------
     shared : flexlib.solver.LinearProgram
         From `shared_programme`.
-    rows : Rows
+    rows : CellRows
     penalty : float
         EUR/h for one unit of what the rows are missed by; infinite: not at all.
     """
@@ -220,7 +220,7 @@ class Cell:
     Attributes
     ----------
     number : int
-    rows : Rows
+    rows : CellRows
     penalty : float
         Price of missing rows, EUR/h for one unit.
     bound_eur_per_h : float
@@ -233,7 +233,7 @@ class Cell:
     """
 
     number: int
-    rows: Rows
+    rows: CellRows
     penalty: float
     bound_eur_per_h: float = -np.inf
     z: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -291,7 +291,7 @@ class Search:
         NotSettled
             If 500 programmes were solved for one cell and its optimum still breaks rows.
         """
-        nothing = Rows(np.zeros((0, len(self.bids.axes))), np.zeros(0), ())
+        nothing = CellRows(np.zeros((0, len(self.bids.axes))), np.zeros(0), ())
         start = Cell(-1, nothing, self.penalty or first_penalty(self.bids))
         self._solve(start)
         cells = [replace(start, number=k) for k in range(len(self.model.point))]

@@ -11,6 +11,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.stats import qmc
 
 from flexlib.bids import Bids
+from flexlib.errors import DataError, Fault
 
 
 def none_half_all(bids: Bids, direction: str) -> np.ndarray:
@@ -103,5 +104,7 @@ def k_means(bids: Bids, count: int, seed: int, direction: str, sample: int = 200
 
 def _volume(bids: Bids, direction: str) -> np.ndarray:
     """Whole volume of every active axis in one direction, signed; zero for reactive axes."""
+    if direction not in ("up", "down"):
+        raise DataError([Fault("points", "", "direction", repr(direction), "'up' or 'down'")])
     side = bids.upper if direction == "up" else bids.lower
     return np.where(bids.active, side, 0.0)

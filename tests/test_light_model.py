@@ -152,7 +152,7 @@ def test_empty_ranges_are_refused() -> None:
     model = CASES[1].model
     with pytest.raises(DataError, match="request_kw: found 5 to 4, expected a range"):
         changed(request_kw=(5.0, 4.0))
-    with pytest.raises(DataError, match="found 2, expected less than v_max_pu"):
+    with pytest.raises(DataError, match="found 2, expected at most v_max_pu"):
         changed(v_min_pu=np.full(len(model.bus), 2.0))
     for lower in (np.nan, 1e9):
         with pytest.raises(DataError, match="column lower"):

@@ -26,7 +26,7 @@ from flexlib import (
 )
 from flexlib.voronoi_cells import (
     ROW_TOLERANCE,
-    Rows,
+    CellRows,
     Search,
     border_excess,
     broken_rows,
@@ -402,7 +402,7 @@ def test_trust_region_bounds_the_axes() -> None:
 
 
 def test_missed_rows_cost_the_penalty_and_may_be_forbidden() -> None:
-    rows = Rows(np.array([[1.0, 0.0]]), np.array([2.0]), ("row",))
+    rows = CellRows(np.array([[1.0, 0.0]]), np.array([2.0]), ("row",))
     shared = shared_programme(small_bids(), 25.0)
     found = solve(with_rows(shared, rows, 1.0))
     assert found.x[-1] == pytest.approx(3.0)

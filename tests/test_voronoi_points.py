@@ -74,3 +74,8 @@ def test_k_means_spreads_over_the_requests() -> None:
     assert sums[0] < 6
     assert sums[-1] > 24
     assert (sums <= 30).all()
+
+
+def test_another_direction_is_refused() -> None:
+    with pytest.raises(DataError, match="found 'Up', expected 'up' or 'down'"):
+        none_half_all(bids(), "Up")
