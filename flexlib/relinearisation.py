@@ -114,9 +114,11 @@ def relinearised(
     rounds: list[dict[str, Any]] = []
     before: list[float] = []  # what limits were broken by at the last steps taken
 
+    slack = tolerance_percent / 2
+
     def beyond(percent: float) -> float:
         """What counts of broken limits: not what solvers leave, half of what is accepted."""
-        return max(percent - tolerance_percent / 2, 0.0)
+        return max(percent - slack, 0.0)
 
     while len(rounds) < most_rounds and radius > _SMALLEST:
         model = linearise(connected, z[None], request_kw=(request_kw,) * 2, relief=relief)
@@ -125,9 +127,9 @@ def relinearised(
         if 0 < (1 - _LESSENED) * broken < found.missed:
             _assert_lessened(connected, model, bids, request_kw, gap, broken)
         promised = cost + penalty * (broken - beyond(found.missed)) - found.cost_eur_per_h
-        noise = penalty * ROW_TOLERANCE if broken > 0 else 0.0  # broken is known no better
+        noise = penalty * ROW_TOLERANCE if broken > slack else 0.0  # broken is known no better
         scale = 1 + abs(found.cost_eur_per_h)
-        if broken == 0 and (reach is not None or promised <= tiny * scale):
+        if broken <= slack and (reach is not None or promised <= tiny * scale):
             whole = _step(model, bids, request_kw, None, gap, penalty)
             if promised <= tiny * scale or cost - whole.cost_eur_per_h <= gap * scale:
                 at_rest = Comparison(connected, replace(whole, z=z, missed=0.0))
@@ -145,12 +147,13 @@ def relinearised(
         taken = solved and (np.isinf(cost) or gained >= _FAIR * promised)
         rounds.append(_row(comparison, radius, taken=taken, solved=solved))
         inside = np.isinf(radius) or step < radius * (1 - 1e-9)
-        if inside and now == 0 and _error_percent(comparison) <= tolerance_percent:
+        if inside and now <= slack and _error_percent(comparison) <= tolerance_percent:
             return Relinearised(comparison, pd.DataFrame(rounds))
         if taken:
             z, cost, broken = found.z, found.cost_eur_per_h, now
             before = [*before, broken][-_PATIENCE:]
-            if 0 < (1 - _LESSENED) * before[0] < broken and before[_PATIENCE - 1 :]:
+            stalled = tolerance_percent < (1 - _LESSENED) * before[0] < broken
+            if stalled and len(before) == _PATIENCE:
                 break
             radius = 2 * radius if gained >= _GOOD * promised else radius
         else:
