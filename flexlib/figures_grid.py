@@ -56,7 +56,9 @@ def maps(connected: Connected, activations: Mapping[str, np.ndarray]) -> Figure:
         _map(ax, network, xy, percent, v_pu)
         over = int((percent > 100 + _ACCEPTED).sum())
         outside = int(_outside(network, v_pu).sum())
-        found = f"{over} branches overloaded, {outside} voltages out"
+        branches = "1 branch" if over == 1 else f"{over} branches"
+        voltages = "1 voltage" if outside == 1 else f"{outside} voltages"
+        found = f"{branches} overloaded, {voltages} out"
         ax.set_title(f"{title}\n{found}", fontsize=9)
     figure.legend(handles=_map_legend(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
