@@ -71,13 +71,12 @@ class Admittance:
     @cached_property
     def y_end(self) -> csr_array:
         """Branch-end admittance matrix, see the class."""
-        branches = self.network.branches
+        names = ["r_ohm", "x_ohm", "g_us", "b_us", "ratio_pu", "shift_deg"]
+        r_ohm, x_ohm, g_us, b_us, ratio_pu, shift_deg = self.network.branches[names].to_numpy().T
         z_base_ohm = self._z_base_ohm[self.network.to_bus]
-        series = z_base_ohm / (branches["r_ohm"] + 1j * branches["x_ohm"]).to_numpy()
-        shunt_us = (branches["g_us"] + 1j * branches["b_us"]).to_numpy()
-        shunt = shunt_us * 1e-6 * z_base_ohm / 2
-        shift_rad = np.deg2rad(branches["shift_deg"].to_numpy())
-        tap = branches["ratio_pu"].to_numpy() * np.exp(1j * shift_rad)
+        series = z_base_ohm / (r_ohm + 1j * x_ohm)
+        shunt = (g_us + 1j * b_us) * 1e-6 * z_base_ohm / 2
+        tap = ratio_pu * np.exp(1j * np.deg2rad(shift_deg))
         y_from = self._rows((series + shunt) / np.abs(tap) ** 2, -series / tap.conj())
         y_to = self._rows(-series / tap, series + shunt)
         return csr_array(vstack([y_from, y_to]))
@@ -94,9 +93,8 @@ class Admittance:
     @cached_property
     def y_shunt(self) -> np.ndarray:
         """Admittances of the bus shunts, shape (buses,)."""
-        buses = self.network.buses
-        shunt_us = (buses["g_us"] + 1j * buses["b_us"]).to_numpy()
-        return np.asarray(shunt_us * 1e-6 * self._z_base_ohm)
+        g_us, b_us = self.network.buses[["g_us", "b_us"]].to_numpy().T
+        return np.asarray((g_us + 1j * b_us) * 1e-6 * self._z_base_ohm)
 
     @cached_property
     def free(self) -> np.ndarray:

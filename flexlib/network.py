@@ -178,7 +178,8 @@ class Network:
     @property
     def s_load_kva(self) -> np.ndarray:
         """Complex power consumed by each load, kVA."""
-        return (self.loads["p_kw"] + 1j * self.loads["q_kvar"]).to_numpy(dtype=complex)
+        p_kw, q_kvar = self.loads[["p_kw", "q_kvar"]].to_numpy(dtype=float).T
+        return np.asarray(p_kw + 1j * q_kvar)
 
     @property
     def kva_per_kw(self) -> np.ndarray:

@@ -169,27 +169,33 @@ def _load_ids(network: Network) -> np.ndarray:
 
 def _input(network: Network) -> dict[ComponentType, np.ndarray]:
     """The network in power-grid-model's tables: volts, ohms, siemens and watts."""
-    buses, branches = network.buses, network.branches
-    node = initialize_array(DatasetType.input, ComponentType.node, len(buses))
-    node["id"] = np.arange(len(buses))
+    buses, branches = (
+        {name: frame[name].to_numpy() for name in frame}  # arithmetic of Series is slow
+        for frame in (network.buses, network.branches)
+    )
+    count, lines = len(network.buses), len(network.branches)
+    node = initialize_array(DatasetType.input, ComponentType.node, count)
+    node["id"] = np.arange(count)
     node["u_rated"] = buses["v_nom_kv"] * 1e3
-    shunt = initialize_array(DatasetType.input, ComponentType.shunt, len(buses))
-    shunt["id"] = len(buses) + np.arange(len(buses))
+    shunt = initialize_array(DatasetType.input, ComponentType.shunt, count)
+    shunt["id"] = count + np.arange(count)
     shunt["node"], shunt["status"] = node["id"], 1
     shunt["g1"], shunt["b1"] = buses["g_us"] * 1e-6, buses["b_us"] * 1e-6
-    branch = initialize_array(DatasetType.input, ComponentType.generic_branch, len(branches))
-    branch["id"] = 2 * len(buses) + np.arange(len(branches))
+    branch = initialize_array(
+        DatasetType.input, ComponentType.generic_branch, len(network.branches)
+    )
+    branch["id"] = 2 * count + np.arange(lines)
     branch["from_node"], branch["to_node"] = network.from_bus, network.to_bus
     branch["from_status"], branch["to_status"] = 1, 1
     branch["r1"], branch["x1"] = branches["r_ohm"], branches["x_ohm"]
     branch["g1"], branch["b1"] = branches["g_us"] * 1e-6, branches["b_us"] * 1e-6
     branch["k"], branch["theta"] = branches["ratio_pu"], np.deg2rad(branches["shift_deg"])
-    load = initialize_array(DatasetType.input, ComponentType.sym_load, len(buses))
+    load = initialize_array(DatasetType.input, ComponentType.sym_load, count)
     load["id"], load["node"], load["status"] = _load_ids(network), node["id"], 1
     load["type"], load["p_specified"], load["q_specified"] = LoadGenType.const_power, 0.0, 0.0
     source = initialize_array(DatasetType.input, ComponentType.source, 1)
     source["id"], source["node"], source["status"] = load["id"][-1] + 1, network.slack, 1
-    source["u_ref"] = buses["v_slack_pu"].iloc[network.slack]
+    source["u_ref"] = buses["v_slack_pu"][network.slack]
     source["u_ref_angle"], source["sk"] = 0.0, _STIFF_SOURCE_VA
     return {
         ComponentType.node: node,
