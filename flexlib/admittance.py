@@ -71,8 +71,10 @@ class Admittance:
     @cached_property
     def y_end(self) -> csr_array:
         """Branch-end admittance matrix, see the class."""
-        names = ["r_ohm", "x_ohm", "g_us", "b_us", "ratio_pu", "shift_deg"]
-        r_ohm, x_ohm, g_us, b_us, ratio_pu, shift_deg = self.network.branches[names].to_numpy().T
+        names = ("r_ohm", "x_ohm", "g_us", "b_us", "ratio_pu", "shift_deg")
+        r_ohm, x_ohm, g_us, b_us, ratio_pu, shift_deg = (
+            self.network.branches[name].to_numpy() for name in names
+        )
         z_base_ohm = self._z_base_ohm[self.network.to_bus]
         series = z_base_ohm / (r_ohm + 1j * x_ohm)
         shunt = (g_us + 1j * b_us) * 1e-6 * z_base_ohm / 2
@@ -93,7 +95,7 @@ class Admittance:
     @cached_property
     def y_shunt(self) -> np.ndarray:
         """Admittances of the bus shunts, shape (buses,)."""
-        g_us, b_us = self.network.buses[["g_us", "b_us"]].to_numpy().T
+        g_us, b_us = (self.network.buses[name].to_numpy() for name in ("g_us", "b_us"))
         return np.asarray((g_us + 1j * b_us) * 1e-6 * self._z_base_ohm)
 
     @cached_property

@@ -178,7 +178,7 @@ class Network:
     @property
     def s_load_kva(self) -> np.ndarray:
         """Complex power consumed by each load, kVA."""
-        p_kw, q_kvar = self.loads[["p_kw", "q_kvar"]].to_numpy(dtype=float).T
+        p_kw, q_kvar = (self.loads[name].to_numpy(dtype=float) for name in ("p_kw", "q_kvar"))
         return np.asarray(p_kw + 1j * q_kvar)
 
     @property
