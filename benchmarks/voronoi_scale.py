@@ -69,7 +69,7 @@ def growth_row(
     Raises
     ------
     RuntimeError
-        If no limit binds,.
+        If no limit binds.
     """
     connected = Connected(given.network, given.bids, given.sites)
     bids, request_kw = given.bids, given.request_kw

@@ -61,10 +61,10 @@ def tiny_case(kind: str) -> cases.Case:
 
 @cache
 def small() -> StandIn:
-    """The stand-in with every bid but the first 30 left out, and half of what remains requested."""
+    """The stand-in with every bid but the first 60 left out, 0.7 of what remains requested."""
     given = stand_in("down")
-    bids = type(given.bids)(given.bids.table.iloc[:30].reset_index(drop=True))
-    return StandIn(given.network, bids, given.sites, bids.lower.sum() / 2)
+    bids = type(given.bids)(given.bids.table.iloc[:60].reset_index(drop=True))
+    return StandIn(given.network, bids, given.sites, 0.7 * bids.lower.sum())
 
 
 @cache
@@ -268,7 +268,7 @@ def test_growth_needs_a_limit_that_binds() -> None:
     given = small()
     tiny_volumes = given.bids.table.assign(down_max_kw=given.bids.table["down_max_kw"] / 100)
     bids = type(given.bids)(tiny_volumes)
-    given = StandIn(given.network, bids, given.sites, bids.lower.sum() / 2)
+    given = StandIn(given.network, bids, given.sites, 0.7 * bids.lower.sum())
     with pytest.raises(RuntimeError, match="no limit binds among 30 bids"):
         voronoi_scale.growth_row("bids", given, 1, screened=False, runs=1)
 
