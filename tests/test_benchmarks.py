@@ -269,7 +269,7 @@ def test_growth_needs_a_limit_that_binds() -> None:
     tiny_volumes = given.bids.table.assign(down_max_kw=given.bids.table["down_max_kw"] / 100)
     bids = type(given.bids)(tiny_volumes)
     given = StandIn(given.network, bids, given.sites, 0.7 * bids.lower.sum())
-    with pytest.raises(RuntimeError, match="no limit binds among 30 bids"):
+    with pytest.raises(RuntimeError, match="no limit binds among 60 bids"):
         voronoi_scale.growth_row("bids", given, 1, screened=False, runs=1)
 
 
