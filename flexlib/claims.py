@@ -29,7 +29,10 @@ _OURS: dict[str, Callable[[], dict[str, float]]] = {
     "de-simone": claims_de_simone.ours,
     "digiplat": claims_digiplat.ours,
 }
-_CORRECTED: dict[str, Callable[[], dict[str, float]]] = {"de-simone": claims_de_simone.corrected}
+_CORRECTED: dict[str, Callable[[], dict[str, float]]] = {
+    "de-simone": claims_de_simone.corrected,
+    "digiplat": dict,  # no number carries an error of the source
+}
 _ROUNDING = 1e-9  # so that a value on the edge of a rounding interval counts as inside
 
 
@@ -172,6 +175,5 @@ def _values(
 ) -> dict[str, float]:
     values: dict[str, float] = {}
     for source in claims["source"].unique():
-        if source in sources:
-            values |= sources[source]()
+        values |= sources[source]()
     return values

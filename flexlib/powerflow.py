@@ -181,9 +181,7 @@ def _input(network: Network) -> dict[ComponentType, np.ndarray]:
     shunt["id"] = count + np.arange(count)
     shunt["node"], shunt["status"] = node["id"], 1
     shunt["g1"], shunt["b1"] = buses["g_us"] * 1e-6, buses["b_us"] * 1e-6
-    branch = initialize_array(
-        DatasetType.input, ComponentType.generic_branch, len(network.branches)
-    )
+    branch = initialize_array(DatasetType.input, ComponentType.generic_branch, lines)
     branch["id"] = 2 * count + np.arange(lines)
     branch["from_node"], branch["to_node"] = network.from_bus, network.to_bus
     branch["from_status"], branch["to_status"] = 1, 1

@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 
-from flexlib.admittance import Admittance
 from flexlib.bids import Connected
 from flexlib.certificate import Certificate, Check, largest
 from flexlib.powerflow import PowerFlow, power_flow
@@ -81,7 +80,7 @@ class Comparison:
     @cached_property
     def end_loading_ac_percent(self) -> np.ndarray:
         """Loadings of all branch ends of the network by AC; zero where there is no limit."""
-        i_max_a = Admittance(self.connected.network).ends["i_max_a"].to_numpy()
+        i_max_a = self.flow.admittance.ends["i_max_a"].to_numpy()
         return np.asarray(100 * np.abs(self.flow.i_a[0]) / i_max_a)
 
     @property
