@@ -78,3 +78,46 @@ def worst_congestion(
     )
     s = solve(program, gap=gap, time_limit_s=time_limit_s)
     return -s.objective, -s.bound
+
+
+def congestion_bracket(
+    answers: LinearProgram, programme: HubProgramme, grid: HubGrid, rounds: int = 20
+) -> tuple[float, float]:
+    """Largest congestion among answers, from below by ascent and from above by single maxima.
+
+    Below: congestion is convex, so each step maximises its tangent; it never falls. Above: each
+    row in each hour as if the hubs agreed on the worst for it alone.
+    """
+    n = len(programme.cost)
+    hubs, hours, _ = programme.shape
+    m_in, m_out = programme.column("m_in"), programme.column("m_out")
+
+    def furthest(slope: np.ndarray) -> np.ndarray:
+        cost = np.zeros(n)
+        cost[m_in.ravel()], cost[m_out.ravel()] = -slope.ravel(), slope.ravel()
+        return programme.withdrawal_mw(solve(replace(answers, c=cost)).x)
+
+    most, least = np.zeros((hubs, hours)), np.zeros((hubs, hours))
+    for hour in range(hours):
+        only = np.zeros((hubs, hours))
+        only[:, hour] = 1.0
+        most[:, hour] = furthest(only)[:, hour]
+        least[:, hour] = furthest(-only)[:, hour]
+    positive, negative = grid.incidence.maximum(0), grid.incidence.minimum(0)
+    high = grid.background + positive @ most + negative @ least - grid.upper_mw[:, None]
+    low = -grid.background - positive @ least - negative @ most - grid.lower_mw[:, None]
+    above = float(grid.weight @ np.maximum(np.maximum(high, low), 0).sum(axis=1))
+    best = 0.0
+    for start in (most, least):
+        w = start
+        for _ in range(rounds):
+            loading = grid.loading_mw(w)
+            up = (loading > grid.upper_mw[:, None]).astype(float)
+            down = (-loading > grid.lower_mw[:, None]).astype(float)
+            slope = grid.incidence.T @ (grid.weight[:, None] * (up - down))
+            w = furthest(slope)
+            value = grid.congestion_mwh(w)
+            if value <= best + 1e-9:
+                break
+            best = value
+    return best, above
