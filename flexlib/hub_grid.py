@@ -155,7 +155,9 @@ def read_grid(folder: str | Path, hubs: Hubs, limits: dict[str, float]) -> HubGr
     carried = [name for name in hubs.table["hub"] if name in names]
     used = table[(table[carried] != 0).any(axis=1)]
     for row in used.index[~used["row"].isin(list(limits))]:
-        faults.append(fault_at(table, "lines", row, "row", repr(table["row"][row]), "a limit for it"))
+        faults.append(
+            fault_at(table, "lines", row, "row", repr(table["row"][row]), "a limit for it")
+        )
     if faults:
         raise DataError(faults)
     shape = hubs.profiles[used["background_profile"].tolist()].to_numpy().T

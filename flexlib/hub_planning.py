@@ -10,7 +10,7 @@ from scipy.sparse import csr_array, eye_array, hstack, kron, vstack
 from flexlib.hub_grid import HubGrid
 from flexlib.hub_programme import HubProgramme
 from flexlib.hubs import Hubs
-from flexlib.solver import LinearProgram, Solution, solve
+from flexlib.solver import LinearProgram, solve
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ def with_overloads(program: LinearProgram, programme: HubProgramme, grid: HubGri
     return replace(
         program,
         c=np.concatenate([program.c, np.zeros(2 * count)]),
-        a=csr_array(vstack([hstack([program.a, csr_array((program.a.shape[0], 2 * count))]), more])),
+        a=csr_array(
+            vstack([hstack([program.a, csr_array((program.a.shape[0], 2 * count))]), more])
+        ),
         row_lower=np.concatenate([program.row_lower, np.full(2 * count, -np.inf)]),
         row_upper=np.concatenate([program.row_upper, room]),
         lower=np.concatenate([program.lower, np.zeros(2 * count)]),

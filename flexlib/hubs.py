@@ -7,7 +7,7 @@ of one hour. A withdrawal from the grid is positive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -248,7 +248,9 @@ def _store_faults(hubs: Hubs) -> list[Fault]:
         expected = f"at least battery_min_soc ({table['battery_min_soc'][row]:g})"
         found = f"{table['battery_initial_soc'][row]:g}"
         faults.append(fault_at(table, "hubs", row, "battery_initial_soc", found, expected))
-    for row in table.index[(table["flexible_load_max_factor"] < 1) & (table["flexible_load_mw"] > 0)]:
+    for row in table.index[
+        (table["flexible_load_max_factor"] < 1) & (table["flexible_load_mw"] > 0)
+    ]:
         found = f"{table['flexible_load_max_factor'][row]:g}"
         expected = "at least 1, so that what arrives can be served by the end"
         faults.append(fault_at(table, "hubs", row, "flexible_load_max_factor", found, expected))

@@ -48,7 +48,9 @@ class Prices:
     follower_gap_eur: np.ndarray
 
 
-def quota_prices(hubs: Hubs, grid: HubGrid, cap: float, overload_eur_per_mwh: float = 1000.0) -> Prices:
+def quota_prices(
+    hubs: Hubs, grid: HubGrid, cap: float, overload_eur_per_mwh: float = 1000.0
+) -> Prices:
     """Prices from the linear programme of soft quotas, with exports credited step by step.
 
     Parameters
@@ -99,7 +101,9 @@ def quota_adder(
     hubs, hours, _ = programme.shape
     rows = grid.incidence.shape[0]
     n, count = hubs * hours, rows * hours
-    pick = csr_array((np.ones(n), (np.arange(n), programme.column("m_in").ravel())), (n, len(own.c)))
+    pick = csr_array(
+        (np.ones(n), (np.arange(n), programme.column("m_in").ravel())), (n, len(own.c))
+    )
     spread = csr_array(kron(grid.incidence, eye_array(hours)))
     more = hstack([spread @ pick, -spread, -eye_array(count)])
     credit = grid.incidence @ exports_mw

@@ -84,7 +84,9 @@ def cheapest_adder(
                 [np.full(n, weights.level), np.zeros(rows)]
                 + [np.full(k, w) for k, (w, _) in zip(sizes, differences, strict=True)]
             ),
-            a=csr_array(vstack([reduced, hstack([change, none, size]), hstack([-change, none, size])])),
+            a=csr_array(
+                vstack([reduced, hstack([change, none, size]), hstack([-change, none, size])])
+            ),
             row_lower=np.concatenate(
                 [np.where(at_upper, -np.inf, -programme.cost), np.zeros(2 * sum(sizes))]
             ),
