@@ -84,7 +84,8 @@ def clear_iterated(market: Market) -> IteratedClearing:
     Infeasible
         If in some round no activation that is offered is safe.
     NotSettled
-        If the activation still moves after 20 rounds; the message has the last steps.
+        If the activation still moves after 20 rounds; carries their table, as
+        `IteratedClearing.rounds`.
     """
     limits = limits_that_can_bind(market, _SPARE)
     rounds: list[tuple[float, float, float]] = []
@@ -102,8 +103,7 @@ def clear_iterated(market: Market) -> IteratedClearing:
         step_kw = largest(np.abs(optimum.net_kw - before_kw))
         rounds.append((optimum.solution.objective, step_kw, misfit))
         if limits.facing is not None and misfit <= _MISFIT and step_kw <= _STEP_KW:
-            names = ["cost_eur_per_h", "step_kw", "misfit"]
-            return IteratedClearing(market, optimum, pd.DataFrame(rounds, columns=names))
+            return IteratedClearing(market, optimum, _table(rounds))
         before_kw = optimum.net_kw
         limits = relinearised(market, limits, v_pu, value / np.abs(value))
     steps = ", ".join(f"{step:.3g}" for _, step, _ in rounds[-4:])
@@ -111,5 +111,10 @@ def clear_iterated(market: Market) -> IteratedClearing:
     raise NotSettled(
         f"{market.network.name}: the voltages do not settle in {_MOST_ROUNDS} rounds; the last "
         f"steps of the activation were {steps} kW, and the linear values differed from AC by "
-        f"{misfits} of their limits"
+        f"{misfits} of their limits",
+        _table(rounds),
     )
+
+
+def _table(rounds: list[tuple[float, float, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rounds, columns=["cost_eur_per_h", "step_kw", "misfit"])

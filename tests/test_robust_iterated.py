@@ -190,6 +190,18 @@ def test_no_rest_within_the_rounds_says_so_with_numbers(monkeypatch: pytest.Monk
     assert pd.Series([str(error.value)]).str.fullmatch(pattern).all()
 
 
+def test_no_rest_within_the_rounds_carries_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    market = small_market(norm=Circle())
+    rounds = clear_iterated(market).rounds
+    assert len(rounds) >= 3
+    monkeypatch.setattr(robust_iterated, "_MOST_ROUNDS", len(rounds) - 1)
+    with pytest.raises(NotSettled) as error:
+        clear_iterated(market)
+    pd.testing.assert_frame_equal(error.value.rounds, rounds.iloc[:-1])
+    shown = ", ".join(f"{step:.3g}" for step in error.value.rounds["step_kw"].iloc[-4:])
+    assert f"were {shown} kW" in str(error.value)
+
+
 def test_where_nothing_is_safe_the_limits_in_conflict_are_named() -> None:
     with pytest.raises(Infeasible, match=r"current limit of branch S-A at its from end") as error:
         clear_iterated(small_market(offers=offers_up(one=10), norm=Circle()))
