@@ -6,13 +6,14 @@ power flow confirms a fair part of the improvement that the linear model promise
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from flexlib.bids import Bids, Connected
+from flexlib.bids import Connected
 from flexlib.certificate import largest
 from flexlib.errors import DataError, Fault, Infeasible, NotSettled, PowerFlowError
 from flexlib.light_model import LightModel, linearise
@@ -90,7 +91,8 @@ def relinearised(
     Relinearised
         A first-order optimum of the AC problem, admissible by AC. The certificate's gap is to the
         least cost by that light model alone, without the trust region; AC is not convex, so more
-        is not claimed.
+        is not claimed. With least activations it stays open where a cheaper pattern lies beyond
+        the trust region.
 
     Raises
     ------
@@ -106,105 +108,168 @@ def relinearised(
     bids.assert_request(request_kw)
     if most_rounds < 1:
         raise DataError([Fault("relinearised", "", "most_rounds", f"{most_rounds}", "1 or more")])
-    width = np.where(bids.upper > bids.lower, bids.upper - bids.lower, 1.0)
-    tiny = gap / 10 if (bids.axes[["min_up", "min_down"]] > 0).any(axis=None) else _SETTLED
     z = merit_order(bids, np.array([request_kw]))[0] if start is None else np.asarray(start, float)
-    cost, broken = np.inf, np.inf  # of z; not known of the first, which may miss the request
-    penalty, radius = first_penalty(bids), np.inf
-    rounds: list[dict[str, Any]] = []
-    before: list[float] = []  # what limits were broken by at the last steps taken
-
-    slack = tolerance_percent / 2
-
-    def beyond(percent: float) -> float:
-        """What counts of broken limits: not what solvers leave, half of what is accepted."""
-        return max(percent - slack, 0.0)
-
-    while len(rounds) < most_rounds and radius > _SMALLEST:
-        model = linearise(connected, z[None], request_kw=(request_kw,) * 2, relief=relief)
-        reach = None if np.isinf(radius) else radius * width
-        found = _step(model, bids, request_kw, reach, gap, penalty)
-        if 0 < (1 - _LESSENED) * broken < found.missed:
-            _assert_lessened(connected, model, bids, request_kw, gap, broken)
-        promised = cost + penalty * (broken - beyond(found.missed)) - found.cost_eur_per_h
-        noise = penalty * ROW_TOLERANCE if broken > slack else 0.0  # broken is known no better
-        scale = 1 + abs(found.cost_eur_per_h)
-        if broken <= slack and (reach is not None or promised <= tiny * scale):
-            whole = _step(model, bids, request_kw, None, gap, penalty)
-            if promised <= tiny * scale or cost - whole.cost_eur_per_h <= gap * scale:
-                at_rest = Comparison(connected, replace(whole, z=z, missed=0.0))
-                return Relinearised(at_rest, pd.DataFrame(rounds))
-        if promised <= tiny * scale + noise:
-            penalty *= _DEARER
-            if penalty > _DEAREST * first_penalty(bids):
-                break
-            continue
-        comparison = Comparison(connected, found)
-        now = beyond(_broken_percent(comparison))
-        gained = cost + penalty * (broken - now) - found.cost_eur_per_h
-        step = float((np.abs(found.z - z) / width).max())
-        solved = bool(np.isfinite(now))
-        taken = solved and (np.isinf(cost) or gained >= _FAIR * promised)
-        rounds.append(_row(comparison, radius, taken=taken, solved=solved))
-        inside = np.isinf(radius) or step < radius * (1 - 1e-9)
-        if inside and now <= slack and _error_percent(comparison) <= tolerance_percent:
-            return Relinearised(comparison, pd.DataFrame(rounds))
-        if taken:
-            z, cost, broken = found.z, found.cost_eur_per_h, now
-            before = [*before, broken][-_PATIENCE:]
-            stalled = tolerance_percent < (1 - _LESSENED) * before[0] < broken
-            if stalled and len(before) == _PATIENCE:
-                break
-            radius = 2 * radius if gained >= _GOOD * promised else radius
-        else:
-            radius = step / 4
-    raise NotSettled(
-        f"{len(rounds)} rounds of re-linearisation, the last with a trust radius of {radius:.2g}; "
-        f"limits are broken by {broken:.3g} % by AC",
-        pd.DataFrame(rounds),
+    descent = _Descent(
+        connected, request_kw, tolerance_percent, gap, relief, z, first_penalty(bids)
     )
+    while len(descent.rounds) < most_rounds and descent.radius > _SMALLEST:
+        if end := descent.next_round():
+            return Relinearised(end, pd.DataFrame(descent.rounds))
+    raise descent.not_settled()
 
 
-def _step(
-    model: LightModel,
-    bids: Bids,
-    request_kw: float,
-    reach: np.ndarray | None,
-    gap: float,
-    penalty: float | None,
-) -> Activation:
-    """Cheapest activation by the model of one point, within reach of it.
+@dataclass
+class _Descent:
+    """The search between two rounds.
 
-    Limits are missed at a penalty; without one, by as little as can be at any cost.
+    Attributes
+    ----------
+    connected, request_kw, tolerance_percent, gap, relief
+        As in `relinearised`.
+    z : numpy.ndarray, shape (axes,)
+        Where it stands.
+    penalty : float
+        Price of broken limits, EUR/h for one per cent.
+    cost, broken : float
+        Cost of z in EUR/h, and what counts of what limits are broken by there by AC, per cent;
+        infinite for the first point, which may miss the request.
+    radius : float
+        Of the trust region, in volumes.
+    rounds : list of dict
+        Rows of `Relinearised.rounds`.
+    before : list of float
+        What limits were broken by at the last steps taken.
     """
-    (z,) = model.point
-    within = None if reach is None else np.array([z - reach, z + reach])
-    shared = shared_programme(bids, request_kw, within)
-    if penalty is None:
-        shared, penalty = replace(shared, c=np.zeros_like(shared.c)), 1.0
-    search = Search(model, bids, shared, elastic=True, gap=gap / 10, penalty=penalty)
-    cell, bounds = search.best()
-    return Activation(
-        model, bids, request_kw, False, gap, cell.z, 0, bounds, cell.missed, cell.penalty
-    )
 
+    connected: Connected
+    request_kw: float
+    tolerance_percent: float
+    gap: float
+    relief: bool
+    z: np.ndarray
+    penalty: float
+    cost: float = np.inf
+    broken: float = np.inf
+    radius: float = np.inf
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    before: list[float] = field(default_factory=list)
 
-def _assert_lessened(
-    connected: Connected,
-    model: LightModel,
-    bids: Bids,
-    request_kw: float,
-    gap: float,
-    broken_percent: float,
-) -> None:
-    """Raise `Infeasible` where the model of a point has no activation much better than it."""
-    least = _step(model, bids, request_kw, None, gap, None)
-    if least.missed >= (1 - _LESSENED) * broken_percent:
-        raise Infeasible(
-            f"by AC the limits are broken by {broken_percent:.4g} %, and by the linear model there "
-            f"no other activation breaks them by less than {least.missed:.4g} %; "
-            + "; ".join(Comparison(connected, replace(least, z=model.point[0])).worst())
+    @cached_property
+    def width(self) -> np.ndarray:
+        """Volume of each axis."""
+        bids = self.connected.bids
+        return np.where(bids.upper > bids.lower, bids.upper - bids.lower, 1.0)
+
+    @cached_property
+    def tiny(self) -> float:
+        """Promised improvement, relative to the cost, that counts as none."""
+        switched = self.connected.bids.axes[["min_up", "min_down"]] > 0
+        return self.gap / 10 if switched.any(axis=None) else _SETTLED
+
+    @property
+    def slack(self) -> float:
+        """Broken limits below which nothing counts: what solvers leave, half of the tolerance."""
+        return self.tolerance_percent / 2
+
+    def next_round(self) -> Comparison | None:
+        """Linearise, step, and look at the step by AC; return where the search ends."""
+        model = linearise(
+            self.connected, self.z[None], request_kw=(self.request_kw,) * 2, relief=self.relief
         )
+        found = self._step(model, self.penalty, within=self.radius)
+        if 0 < (1 - _LESSENED) * self.broken < found.missed:
+            self._assert_lessened(model)
+        missed = max(found.missed - self.slack, 0.0)
+        promised = self.cost + self.penalty * (self.broken - missed) - found.cost_eur_per_h
+        noise = (
+            self.penalty * ROW_TOLERANCE if self.broken > self.slack else 0.0
+        )  # not known better
+        none = self.tiny * (1 + abs(found.cost_eur_per_h))
+        if self.broken <= self.slack and (np.isfinite(self.radius) or promised <= none):
+            whole = self._step(model, self.penalty)
+            near = self.gap * (1 + abs(found.cost_eur_per_h))
+            if promised <= none or self.cost - whole.cost_eur_per_h <= near:
+                return Comparison(self.connected, replace(whole, z=self.z, missed=0.0))
+        if promised <= none + noise:
+            self.penalty *= _DEARER
+            if self.penalty > _DEAREST * first_penalty(self.connected.bids):
+                raise self.not_settled()
+            return None
+        return self._try(found, promised)
+
+    def not_settled(self) -> NotSettled:
+        """The error of a search that ends here."""
+        return NotSettled(
+            f"{len(self.rounds)} rounds of re-linearisation, the last with a trust radius of "
+            f"{self.radius:.2g}; limits are broken by {self.broken:.3g} % by AC",
+            pd.DataFrame(self.rounds),
+        )
+
+    def _try(self, found: Activation, promised: float) -> Comparison | None:
+        """Take a step if AC confirms it, and set the radius; return it if it is the last one."""
+        comparison = Comparison(self.connected, found)
+        now = max(_broken_percent(comparison) - self.slack, 0.0)
+        gained = self.cost + self.penalty * (self.broken - now) - found.cost_eur_per_h
+        step = float((np.abs(found.z - self.z) / self.width).max())
+        solved = bool(np.isfinite(now))
+        taken = solved and (np.isinf(self.cost) or gained >= _FAIR * promised)
+        self.rounds.append(_row(comparison, self.radius, taken=taken, solved=solved))
+        inside = np.isinf(self.radius) or step < self.radius * (1 - 1e-9)
+        if inside and now <= self.slack and _error_percent(comparison) <= self.tolerance_percent:
+            return self._with_bounds_of_all(comparison)
+        if not taken:
+            self.radius = step / 4
+            return None
+        self.z, self.cost, self.broken = found.z, found.cost_eur_per_h, now
+        self.before = [*self.before, now][-_PATIENCE:]
+        stalled = self.tolerance_percent < (1 - _LESSENED) * self.before[0] < now
+        if stalled and len(self.before) == _PATIENCE:
+            raise self.not_settled()
+        if gained >= _GOOD * promised:
+            self.radius *= 2
+        return None
+
+    def _with_bounds_of_all(self, comparison: Comparison) -> Comparison:
+        """Replace bounds that hold within the trust region alone.
+
+        Inside it the best activation is the best of all without least activations only.
+        """
+        if np.isinf(self.radius):
+            return comparison
+        found = comparison.activation
+        whole = self._step(found.model, self.penalty)
+        bound = whole.cell_bound_eur_per_h
+        return Comparison(self.connected, replace(found, cell_bound_eur_per_h=bound))
+
+    def _step(
+        self, model: LightModel, penalty: float | None, *, within: float = np.inf
+    ) -> Activation:
+        """Cheapest activation by the model of z, within a radius of it.
+
+        Limits are missed at a penalty; without one, by as little as can be at any cost.
+        """
+        bids, reach = self.connected.bids, within * self.width
+        region = None if np.isinf(within) else np.array([self.z - reach, self.z + reach])
+        shared = shared_programme(bids, self.request_kw, region)
+        if penalty is None:
+            shared, penalty = replace(shared, c=np.zeros_like(shared.c)), 1.0
+        search = Search(model, bids, shared, elastic=True, gap=self.gap / 10, penalty=penalty)
+        cell, bounds = search.best()
+        return Activation(
+            model, bids, self.request_kw, False, self.gap, cell.z, 0, bounds, cell.missed,
+            cell.penalty,
+        )  # fmt: skip
+
+    def _assert_lessened(self, model: LightModel) -> None:
+        """Raise `Infeasible` where the model of z has no activation much better than it."""
+        least = self._step(model, None)
+        if least.missed >= (1 - _LESSENED) * self.broken:
+            at_z = Comparison(self.connected, replace(least, z=self.z))
+            raise Infeasible(
+                f"by AC the limits are broken by {self.broken:.4g} %, and by the linear model "
+                f"there no other activation breaks them by less than {least.missed:.4g} %; "
+                + "; ".join(at_z.worst())
+            )
 
 
 def _broken_percent(comparison: Comparison) -> float:

@@ -318,7 +318,7 @@ def test_a_step_without_a_power_flow_is_made_shorter(monkeypatch: pytest.MonkeyP
     assert found.activation.cost_eur_per_h == pytest.approx(cost, rel=1e-7)
 
 
-def test_blocks_are_whole_and_near_the_best_pattern() -> None:
+def three_blocks(network: Network) -> Connected:
     table = pd.DataFrame(
         {
             "bid": ["a", "b", "c"],
@@ -328,12 +328,34 @@ def test_blocks_are_whole_and_near_the_best_pattern() -> None:
         }
     )
     sites = pd.DataFrame({"bid": ["a", "b", "c"], "bus": ["A", "B", "B"]})
-    connected = Connected(feeder(i_max_a=60.0), Bids(table), sites)
+    return Connected(network, Bids(table), sites)
+
+
+def test_blocks_are_whole_and_near_the_best_pattern() -> None:
+    connected = three_blocks(feeder(i_max_a=60.0))
     found = relinearised(connected, 70.0)  # the cheap block is too large for its line
     found.comparison.certificate.assert_ok()
     assert found.activation.z == pytest.approx([0, 50, 20])
     wide = relinearised(replace(connected, network=feeder()), 70.0)
     assert wide.activation.z == pytest.approx([60, 0, 10])
+
+
+def test_bounds_of_blocks_hold_beyond_the_trust_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AC has no solution for the cheap block; no other pattern is within reach of the start."""
+    exact = Comparison.flow.func  # type: ignore[attr-defined]
+
+    def failing(self: Comparison) -> PowerFlow:
+        if self.activation.z[0] > 30:
+            raise PowerFlowError("no power flow")
+        return exact(self)
+
+    monkeypatch.setattr(Comparison, "flow", property(failing))
+    found = relinearised(three_blocks(feeder()), 70.0, start=np.array([0.0, 50.0, 20.0]))
+    assert found.activation.z == pytest.approx([0, 50, 20])
+    assert np.isfinite(found.rounds["radius"].iloc[-1])
+    assert found.activation.cell_bound_eur_per_h == pytest.approx([0.6 + 0.9], abs=1e-6)
+    gap = {check.name: check for check in found.comparison.certificate.checks}
+    assert not gap["gap to the least bound of all cells"].ok
 
 
 def test_the_merit_order_is_kept_where_it_is_admissible() -> None:
