@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.cluster.hierarchy import linkage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order
 from scipy.spatial.distance import squareform
 
 from flexlib.admittance import Admittance
@@ -162,28 +164,21 @@ def truth(connected: Connected) -> tuple[Sets, np.ndarray, np.ndarray]:
     """
     network = connected.network
     count = len(network.buses)
-    if len(network.branches) != count - 1:
+    if not network.is_radial:
         found, expected = f"{len(network.branches)} branches", f"{count - 1}: a radial grid"
         raise DataError([Fault(f"network {network.name}", "", "branches", found, expected)])
-    near: list[list[tuple[int, int]]] = [[] for _ in range(count)]
-    for branch, (f, t) in enumerate(zip(network.from_bus, network.to_bus, strict=True)):
-        near[f].append((t, branch))
-        near[t].append((f, branch))
-    order, feeder = [network.slack], {network.slack: (-1, -1)}
-    for bus in order:
-        fed = [(other, branch) for other, branch in near[bus] if other not in feeder]
-        feeder |= {other: (bus, branch) for other, branch in fed}
-        order += [other for other, _ in fed]
+    ends_of = (network.from_bus, network.to_bus)
+    graph = coo_array((np.ones(count - 1), ends_of), (count, count))
+    order, above = breadth_first_order(graph, network.slack, directed=False)
+    fed_by = np.where(above[network.to_bus] == network.from_bus, network.to_bus, network.from_bus)
     behind: list[set[int]] = [set() for _ in range(count)]
     for axis, bus in enumerate(connected.bus):
         behind[bus].add(axis)
     demand = np.zeros(count, dtype=complex)
     np.add.at(demand, network.load_bus, network.s_load_kva)
-    fed_by = np.zeros(count - 1, dtype=int)
-    for bus in reversed(order[1:]):
-        above, fed_by[feeder[bus][1]] = feeder[bus][0], bus
-        behind[above] |= behind[bus]
-        demand[above] += demand[bus]
+    for bus in order[:0:-1]:
+        behind[above[bus]] |= behind[bus]
+        demand[above[bus]] += demand[bus]
     ends = Admittance(network).ends
     v_nom_kv = network.buses.set_index("bus")["v_nom_kv"].loc[ends["bus"]].to_numpy()
     at = np.tile(fed_by, 2)
