@@ -8,7 +8,7 @@ from scipy.sparse import csc_array, csr_array, hstack, vstack
 
 from flexlib.bids import Bids
 from flexlib.light_model import LightModel
-from flexlib.solver import LinearProgram
+from flexlib.linear_program import LinearProgram
 
 GAP = 1e-6
 TIME_LIMIT_S = 120.0

@@ -16,10 +16,10 @@ from pyomo.contrib import pyros
 from scipy.sparse import csc_array, csr_array, eye_array, vstack
 
 from flexlib import Box, Budget, Ellipsoid, Market, solve
+from flexlib.linear_program import LinearProgram
 from flexlib.planes import along
 from flexlib.robust_limits import CURRENT, every_limit, limits_that_can_bind
 from flexlib.robust_rows import current_rows, every_plane
-from flexlib.solver import LinearProgram
 
 TOLERANCE = 1e-9  # feasibility asked of every solver
 _ROBUST = 1e-8  # and of PyROS; at the solver's own it can add the same scenario for ever

@@ -5,6 +5,7 @@ negative for generators. Every name with a unit carries it.
 """
 
 from flexlib.bids import Bids, Connected, read_bids
+from flexlib.centralised import Centralised, centralised
 from flexlib.ellipsoid import Ellipsoid, omega_any_distribution, omega_gaussian
 from flexlib.errors import (
     DataError,
@@ -17,11 +18,17 @@ from flexlib.errors import (
     Unbounded,
 )
 from flexlib.handover import light_model_header, read_light_model, write_light_model
+from flexlib.hub_followers import Answer, answer, no_pricing
+from flexlib.hub_grid import HubGrid, read_grid, read_limits
+from flexlib.hub_network import network_grid
+from flexlib.hubs import Hubs, read_hubs
 from flexlib.light_model import LightModel, linearise
 from flexlib.market import Market, read_offers
 from flexlib.network import Network
 from flexlib.planes import Circle, LambdaBeta, Planes
 from flexlib.powerflow import power_flow
+from flexlib.pricing import Prices, linear_prices
+from flexlib.pricing_evaluation import evaluated
 from flexlib.profiles import network_at, power_profiles, read_profiles
 from flexlib.readers import read_network
 from flexlib.relinearisation import Relinearised, relinearised
@@ -34,6 +41,7 @@ from flexlib.sensitivity import OperatingPoint, operating_points
 from flexlib.settlement import settle
 from flexlib.solver import solve
 from flexlib.tables import data_path
+from flexlib.tariffs import Block, Tariff
 from flexlib.uncertainty import Box, Budget, read_bands
 from flexlib.voronoi import Activation, activate
 from flexlib.voronoi_ac import Comparison
@@ -43,9 +51,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "Answer",
     "Bids",
+    "Block",
     "Box",
     "Budget",
+    "Centralised",
     "Circle",
     "Clearing",
     "Comparison",
@@ -53,6 +64,8 @@ __all__ = [
     "DataError",
     "Ellipsoid",
     "FlexlibError",
+    "HubGrid",
+    "Hubs",
     "Infeasible",
     "LambdaBeta",
     "LightModel",
@@ -63,18 +76,26 @@ __all__ = [
     "NotSettled",
     "OperatingPoint",
     "Planes",
+    "Prices",
     "Relinearised",
     "Scenarios",
     "SolveError",
     "SupplyCurve",
+    "Tariff",
     "Unbounded",
     "activate",
+    "answer",
+    "centralised",
     "clear",
     "clear_iterated",
     "data_path",
+    "evaluated",
     "light_model_header",
+    "linear_prices",
     "linearise",
     "network_at",
+    "network_grid",
+    "no_pricing",
     "omega_any_distribution",
     "omega_gaussian",
     "operating_points",
@@ -84,7 +105,10 @@ __all__ = [
     "printed_model",
     "read_bands",
     "read_bids",
+    "read_grid",
+    "read_hubs",
     "read_light_model",
+    "read_limits",
     "read_network",
     "read_offers",
     "read_profiles",

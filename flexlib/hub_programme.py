@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from flexlib.hubs import VARIABLES, Hubs
@@ -51,7 +52,7 @@ class HubProgramme:
         n, hours, _ = self.shape
         t = self.hubs.table
         one = np.ones(n)
-        now = {
+        now: dict[str, dict[str, npt.ArrayLike]] = {
             "balance": {
                 "m_in": one, "m_out": -one, "p_dis": one, "p_ch": -one, "g": one,
                 "h_fc": t["fuel_cell_eff"], "p_el": -one, "u": -one, "c_pv": -one,
@@ -62,7 +63,11 @@ class HubProgramme:
             "backlog": {"a": one, "u": one},
             "hydrogen": {"h": one, "p_el": -t["electrolyser_eff"], "h_fc": one},
         }  # fmt: skip
-        before = {"battery": {"e": -one}, "backlog": {"a": -one}, "hydrogen": {"h": -one}}
+        before: dict[str, dict[str, np.ndarray]] = {
+            "battery": {"e": -one},
+            "backlog": {"a": -one},
+            "hydrogen": {"h": -one},
+        }
         parts = [
             self._entries(EQUATIONS.index(row), _AT[name], np.asarray(value), late)
             for late, table in ((0, now), (1, before))
@@ -106,7 +111,8 @@ class HubProgramme:
         for name, most in (
             ("u", served), ("p_ch", t["battery_mw"]), ("p_dis", t["battery_mw"]),
             ("e", t["battery_mwh"]), ("a", t["backlog_max_mwh"]), ("g", t["generator_mw"]),
-            ("p_el", t["electrolyser_mw"]), ("h_fc", t["fuel_cell_h2_mw"]), ("h", t["h2_store_mwh"]),
+            ("p_el", t["electrolyser_mw"]), ("h_fc", t["fuel_cell_h2_mw"]),
+            ("h", t["h2_store_mwh"]),
         ):  # fmt: skip
             upper[:, :, _AT[name]] = most.to_numpy()[:, None]
         upper[:, -1, _AT["a"]] = 0.0

@@ -32,6 +32,7 @@ def _share(description: str, *, above: bool = False) -> pa.Column:
 HUBS = pa.DataFrameSchema(
     {
         "hub": text_column("identifier of the hub", unique=True),
+        "feeder": text_column("feeder that it stands on, among its neighbours of the table"),
         "demand_peak_mw": _mw("fixed demand where its profile is 1"),
         "demand_profile": text_column("column of the profiles that the demand follows"),
         "pv_mwp": _mw("PV where its profile is 1"),
@@ -81,8 +82,9 @@ class Hubs:
     table : pandas.DataFrame
         Columns of `HUBS`, one row a hub.
     profiles : pandas.DataFrame
-        One row an hour: buy_eur_per_mwh and sell_eur_per_mwh (prices of imports without tariff,
-        and of exports), and a column for each profile that a hub names.
+        One row an hour: hour (consecutive numbers), buy_eur_per_mwh and sell_eur_per_mwh (prices
+        of imports without tariff, and of exports), and a column for each profile that a hub or a
+        line names, per unit of its peak.
     costs : pandas.DataFrame
         Columns of `COSTS`, one row for each of `VARIABLES`.
 
@@ -96,8 +98,10 @@ class Hubs:
     Raises
     ------
     DataError
-        Listing every fault, among them exports dearer than imports (arbitrage without limit) and
-        stores that cannot meet their offtake.
+        Listing every fault, among them exports dearer than imports, hours that are missing, and
+        stores that cannot meet their offtake. Hubs that pass have a schedule: the battery rests,
+        flexible load is served as it comes, the electrolyser makes what leaves the store and the
+        grid gives the rest; and every variable has finite bounds.
     """
 
     table: pd.DataFrame
@@ -116,7 +120,7 @@ class Hubs:
             object.__setattr__(self, "profiles", profiles)
             costs = costs.set_index("variable").loc[list(VARIABLES)].reset_index()
             object.__setattr__(self, "costs", costs)
-            faults = _price_faults(self) + _store_faults(self)
+            faults = _hour_faults(profiles) + _price_faults(self) + _store_faults(self)
         if faults:
             raise DataError(faults)
 
@@ -153,12 +157,23 @@ class Hubs:
     @cached_property
     def connection_mw(self) -> np.ndarray:
         """Import that no hub can exceed, and export: all that can run at once, (hubs, 2, hours)."""
-        t = {name: self.table[name].to_numpy()[:, None] for name in self.table if name[-2:] == "mw"}
+        t = {
+            name: self.table[name].to_numpy()[:, None]
+            for name in self.table
+            if str(name).endswith("mw")
+        }
         served = t["flexible_load_mw"] * self.table["flexible_load_max_factor"].to_numpy()[:, None]
         taken = self.demand_mw + served + t["battery_mw"] + t["electrolyser_mw"]
         cell = t["fuel_cell_h2_mw"] * self.table["fuel_cell_eff"].to_numpy()[:, None]
         given = self.pv_mw + t["battery_mw"] + t["generator_mw"] + cell
         return np.stack([taken, given], axis=1)
+
+    @property
+    def neighbours(self) -> np.ndarray:
+        """Pairs of hubs that follow each other in the table on one feeder, shape (pairs, 2)."""
+        feeder = self.table["feeder"].to_numpy()
+        first = np.flatnonzero(feeder[1:] == feeder[:-1])
+        return np.column_stack([first, first + 1])
 
     def only(self, hubs: slice = slice(None), hours: slice = slice(None)) -> Hubs:
         """Return some of the hubs in some of the hours."""
@@ -184,13 +199,12 @@ def read_hubs(folder: str | Path) -> Hubs:
         faults += found
     if faults:
         raise DataError(faults)
-    profiles = frames["profiles"].drop(columns="hour", errors="ignore")
-    profiles.attrs.update(frames["profiles"].attrs)
-    return Hubs(frames["hubs"], profiles, frames["costs"])
+    return Hubs(frames["hubs"], frames["profiles"], frames["costs"])
 
 
 def _profile_schema(profiles: pd.DataFrame) -> pa.DataFrameSchema:
     columns = {
+        "hour": number_column("number of the hour", "", 0, 1e6),
         "buy_eur_per_mwh": number_column("price of imports", "EUR/MWh", -1e4, 1e4),
         "sell_eur_per_mwh": number_column("price of exports", "EUR/MWh", -1e4, 1e4),
     }
@@ -219,9 +233,22 @@ def _unknown_profiles(table: pd.DataFrame, profiles: pd.DataFrame) -> list[Fault
     ]
 
 
+def _hour_faults(profiles: pd.DataFrame) -> list[Fault]:
+    """Hours that do not follow the one before."""
+    hour = profiles["hour"].to_numpy()
+    return [
+        fault_at(
+            profiles, "profiles", int(row) + 1, "hour", f"{hour[row + 1]:g}",
+            f"{hour[row] + 1:g}, one more than before",
+        )
+        for row in np.flatnonzero(np.diff(hour) != 1)
+    ]  # fmt: skip
+
+
 def _price_faults(hubs: Hubs) -> list[Fault]:
-    """Hours in which a hub could import and export for a profit."""
-    margin = hubs.buy_eur_per_mwh - hubs.sell_eur_per_mwh
+    """Hours in which a hub could import and export at once for a profit."""
+    own = hubs.costs.set_index("variable")["linear_eur_per_mwh"]
+    pays = hubs.buy_eur_per_mwh + own["m_in"] + own["m_out"]
     return [
         fault_at(
             hubs.profiles,
@@ -229,9 +256,10 @@ def _price_faults(hubs: Hubs) -> list[Fault]:
             int(hour),
             "sell_eur_per_mwh",
             f"{hubs.sell_eur_per_mwh[hour]:g}",
-            f"at most {hubs.buy_eur_per_mwh[hub, hour]:g}, what hub {hubs.table['hub'][hub]} pays",
+            f"at most {pays[hub, hour]:g}, what hub {hubs.table['hub'][hub]} pays for imports",
         )
-        for hub, hour in np.argwhere(margin < 0)[:8]
+        for hour, hub in enumerate(pays.argmin(axis=0))
+        if pays[hub, hour] < hubs.sell_eur_per_mwh[hour]
     ]
 
 

@@ -1,8 +1,9 @@
-"""The cheapest adders at which given schedules are optimal: an inverse linear programme.
+"""Adders for given schedules: two inverse linear programmes.
 
 A schedule is optimal for its hub at an adder exactly when some multipliers of its equations leave
 reduced costs of the right sign: not negative at a lower bound, not positive at an upper one, zero
-between. In the adder and the multipliers these are linear.
+between. In the adder and the multipliers these are linear. What a schedule costs its hub more than
+the best one is the sum of reduced costs times distances from the bounds they point to.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, eye_array, hstack, kron, vstack
 
 from flexlib.hub_programme import HubProgramme
-from flexlib.solver import LinearProgram, solve
+from flexlib.linear_program import LinearProgram
+from flexlib.solver import solve
 
 _AT_BOUND = 1e-7  # MW or MWh
+_LEAST_EUR = 1e-4  # weight of an adder of 1 EUR/MWh beside the regret in EUR
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,18 @@ class AdderWeights:
     Attributes
     ----------
     level, smooth, fair : float
-        Of adders, of their change from hour to hour, and of their difference between a hub and
-        the next one of the table.
+        Of adders, of their change from hour to hour, and of their difference between neighbours
+        on a feeder, in units of weighted congestion, MWh, for one EUR/MWh.
     """
 
     level: float = 1e-3
     smooth: float = 5e-4
     fair: float = 5e-4
 
-    def value(self, adder: np.ndarray) -> float:
-        """Regularisation of adders of shape (hubs, hours)."""
+    def value(self, adder: np.ndarray, neighbours: np.ndarray) -> float:
+        """Regularisation of adders of shape (hubs, hours); for `neighbours` see `Hubs`."""
         smooth = np.abs(np.diff(adder, axis=1)).sum()
-        fair = np.abs(np.diff(adder, axis=0)).sum()
+        fair = np.abs(adder[neighbours[:, 1]] - adder[neighbours[:, 0]]).sum()
         return float(self.level * np.abs(adder).sum() + self.smooth * smooth + self.fair * fair)
 
 
@@ -64,16 +67,14 @@ def cheapest_adder(
     """
     hubs, hours, _ = programme.shape
     n, columns, rows = hubs * hours, len(programme.cost), len(programme.b)
-    m_in = programme.column("m_in").ravel()
-    on_import = coo_array((np.ones(n), (m_in, np.arange(n))), shape=(columns, n))
     at_lower = x <= programme.lower + _AT_BOUND
     at_upper = x >= programme.upper - _AT_BOUND
     differences = [
-        (weights.smooth, kron(eye_array(hubs), _steps(hours))),
-        (weights.fair, kron(_steps(hubs), eye_array(hours))),
+        (weights.smooth, kron(eye_array(hubs), _differences(_following(hours), hours))),
+        (weights.fair, kron(_differences(programme.hubs.neighbours, hubs), eye_array(hours))),
     ]
     sizes = [d.shape[0] for _, d in differences]
-    reduced = hstack([on_import, -programme.a.T, csr_array((columns, sum(sizes)))])
+    reduced = hstack([_on_import(programme), -programme.a.T, csr_array((columns, sum(sizes)))])
     change = vstack([d for _, d in differences])
     size = eye_array(sum(sizes))
     none = csr_array((sum(sizes), rows))
@@ -103,6 +104,58 @@ def cheapest_adder(
     return solution.x[:n].reshape(hubs, hours)
 
 
-def _steps(count: int) -> csr_array:
-    """Differences of neighbours, shape (count - 1, count)."""
-    return csr_array(eye_array(count - 1, count, k=1) - eye_array(count - 1, count))
+def closest_adder(programme: HubProgramme, x: np.ndarray, cap: float) -> np.ndarray:
+    """Adders at which given schedules cost all hubs together least more than their best ones.
+
+    Parameters
+    ----------
+    programme : HubProgramme
+    x : numpy.ndarray, shape (columns,)
+        Feasible; of a planner, for example.
+    cap : float
+        Largest adder.
+
+    Returns
+    -------
+    numpy.ndarray, shape (hubs, hours)
+        Of several such the least in sum. If the schedules are optimal at any adders from 0 to the
+        cap, they are at these.
+    """
+    n, columns, rows = np.prod(programme.shape[:2]), len(programme.cost), len(programme.b)
+    above = np.maximum(x - programme.lower, 0.0)
+    below = np.maximum(programme.upper - x, 0.0)
+    regret = [np.where(distance > _AT_BOUND, distance, 0.0) for distance in (above, below)]
+    eye = eye_array(columns)
+    solution = solve(
+        LinearProgram(
+            c=np.concatenate([np.full(n, _LEAST_EUR), np.zeros(rows), *regret]),
+            a=csr_array(hstack([_on_import(programme), -programme.a.T, -eye, eye])),
+            row_lower=-programme.cost,
+            row_upper=-programme.cost,
+            lower=np.concatenate([np.zeros(n), np.full(rows, -np.inf), np.zeros(2 * columns)]),
+            upper=np.concatenate([np.full(n, cap), np.full(rows + 2 * columns, np.inf)]),
+            row_names=[f"reduced cost of {k}" for k in range(columns)],
+            column_names=[f"column {k}" for k in range(n + rows + 2 * columns)],
+        )
+    )
+    return solution.x[:n].reshape(programme.shape[:2])
+
+
+def _on_import(programme: HubProgramme) -> csr_array:
+    """Matrix that puts adders on the imports' columns, shape (columns, hubs x hours)."""
+    m_in = programme.column("m_in").ravel()
+    n, columns = len(m_in), len(programme.cost)
+    return csr_array(coo_array((np.ones(n), (m_in, np.arange(n))), shape=(columns, n)))
+
+
+def _differences(pairs: np.ndarray, count: int) -> csr_array:
+    """Matrix of the second less the first of each pair, shape (pairs, count)."""
+    row = np.arange(len(pairs))
+    entries = np.repeat([-1.0, 1.0], len(pairs))
+    places = np.tile(row, 2), pairs.T.ravel()
+    return csr_array(coo_array((entries, places), shape=(len(pairs), count)))
+
+
+def _following(count: int) -> np.ndarray:
+    """Pairs of neighbours in a line."""
+    return np.column_stack([np.arange(count - 1), np.arange(1, count)])

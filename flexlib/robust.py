@@ -15,6 +15,7 @@ from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
 
 from flexlib.certificate import Certificate, Check, largest
 from flexlib.errors import Infeasible, VoltageAngleError
+from flexlib.linear_program import LinearProgram, without_redundant_rows
 from flexlib.market import Market
 from flexlib.robust_ac import AcWorstCase, ac_checks, ac_worst_case
 from flexlib.robust_arrays import Optimum, linear_program, robust_optimum
@@ -26,7 +27,7 @@ from flexlib.robust_certificate import (
 )
 from flexlib.robust_limits import CURRENT, limits_that_can_bind
 from flexlib.robust_rows import first_rows
-from flexlib.solver import LinearProgram, Solution, solve, without_redundant_rows
+from flexlib.solver import Solution, solve
 
 _MOST_ROUNDS = 20  # of raising offers until they suffice
 

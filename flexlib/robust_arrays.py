@@ -13,10 +13,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from flexlib.errors import NotSettled
+from flexlib.linear_program import LinearProgram, without_redundant_rows
 from flexlib.market import Market
 from flexlib.robust_limits import Limits, in_words
 from flexlib.robust_rows import Rows, cuts, first_rows
-from flexlib.solver import LinearProgram, Solution, solve, without_redundant_rows
+from flexlib.solver import Solution, solve
 
 _MOST_ROUNDS = 60  # of cuts
 

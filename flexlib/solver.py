@@ -6,7 +6,7 @@ side of its row. A binding upper limit of a minimisation therefore has a dual of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
 import highspy
@@ -19,6 +19,7 @@ from scipy.sparse import csc_array, csr_array, eye_array, hstack
 from flexlib.certificate import Check, largest
 from flexlib.cone_solver import ConeSolution, solve_cone
 from flexlib.errors import Infeasible, NotProven, SolveError, Unbounded
+from flexlib.linear_program import LinearProgram, dual_bound
 
 if TYPE_CHECKING:
     import cvxpy
@@ -29,42 +30,10 @@ _INCONCLUSIVE = (
     highspy.HighsModelStatus.kSolveError,
     highspy.HighsModelStatus.kUnknown,
 )
+_LARGE = 100_000  # columns from which the interior-point method (with crossover) comes first
 _MOST_FILTERED = 500  # rows of a conflict that are tried one by one
 _FILTER_TIME_S = 60.0  # time for each of them
 _ACCEPTED = 1e-6  # largest violation and relative gap accepted when recomputed
-
-
-@dataclass(frozen=True)
-class LinearProgram:
-    """min c x + offset subject to row_lower <= A x <= row_upper, lower <= x <= upper.
-
-    Attributes
-    ----------
-    c : numpy.ndarray, shape (columns,)
-    a : scipy.sparse.csr_array, shape (rows, columns)
-    row_lower, row_upper : numpy.ndarray, shape (rows,)
-    lower, upper : numpy.ndarray, shape (columns,)
-    row_names, column_names : list of str
-    integer : numpy.ndarray of bool, shape (columns,)
-        Integer columns; none by default.
-    offset : float
-        Constant of the objective.
-    """
-
-    c: np.ndarray
-    a: csr_array
-    row_lower: np.ndarray
-    row_upper: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    row_names: list[str]
-    column_names: list[str]
-    integer: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    offset: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not len(self.integer):
-            object.__setattr__(self, "integer", np.zeros(len(self.c), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -178,8 +147,10 @@ def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> So
 def _run(
     problem: LinearProgram, gap: float, time_limit_s: float
 ) -> tuple[highspy.Highs, highspy.HighsModelStatus]:
-    """Run HiGHS; where it stops for numerical reasons, try its other ways."""
-    for option, value in (("solver", "choose"), ("solver", "ipm"), ("presolve", "off")):
+    """Run HiGHS, large ones by interior point; where it stops for numerical reasons, otherwise."""
+    large = len(problem.c) > _LARGE and not problem.integer.any()
+    first = ("ipm", "simplex") if large else ("choose", "ipm")
+    for option, value in (*(("solver", way) for way in first), ("presolve", "off")):
         highs = _highs(problem, gap, time_limit_s)
         highs.setOptionValue(option, value)
         highs.run()
@@ -212,66 +183,6 @@ def _checked(
         what = "; ".join(f"{check.name} {check.value:.3g}" for check in failed)
         raise SolveError(f"the solver's answer does not survive recomputation: {what}")
     return Solution(x, objective, bound, dual, checks)
-
-
-def dual_bound(problem: LinearProgram, row_dual: np.ndarray) -> float:
-    """Lower bound on the minimum of a linear programme that any dual vector proves.
-
-    For multipliers y every feasible x has ``c x >= y b + (c - A'y) x`` with b the row limit on
-    the side of y's sign, and the last term is at least its minimum over the variables' bounds.
-
-    Parameters
-    ----------
-    problem : LinearProgram
-    row_dual : numpy.ndarray, shape (rows,)
-
-    Returns
-    -------
-    float
-        The bound, up to rounding: where a limit is infinite, a reduced cost counts as zero within
-        1e-7 of the largest cost or 1e-12 of the terms that it is the difference of. Minus
-        infinity where a larger one, or a multiplier, meets an infinite limit.
-    """
-    limit = np.where(row_dual > 0, problem.row_lower, problem.row_upper)
-    small = np.abs(row_dual) <= 1e-9 * max(1.0, largest(np.abs(row_dual)))
-    y = np.where(small & ~np.isfinite(limit), 0.0, row_dual)
-    reduced = problem.c - problem.a.T @ y
-    terms = np.abs(problem.c) + abs(problem.a).T @ np.abs(y)
-    small = np.abs(reduced) <= np.maximum(1e-7 * largest(np.abs(problem.c)), 1e-12 * terms)
-    limit = np.where(reduced > 0, problem.lower, problem.upper)
-    reduced = np.where(small & ~np.isfinite(limit), 0.0, reduced)
-    rows = _product(y, np.where(y > 0, problem.row_lower, problem.row_upper))
-    columns = _product(reduced, np.where(reduced > 0, problem.lower, problem.upper))
-    return float(rows.sum() + columns.sum() + problem.offset)
-
-
-def without_redundant_rows(problem: LinearProgram) -> LinearProgram:
-    """Drop the rows that no point within the variables' bounds can break.
-
-    Exact: the largest and least value of a row over a box of variables are known.
-
-    Parameters
-    ----------
-    problem : LinearProgram
-
-    Returns
-    -------
-    LinearProgram
-        Same optima, fewer rows.
-    """
-    positive, negative = problem.a.maximum(0), problem.a.minimum(0)
-    with np.errstate(invalid="ignore"):
-        most = positive @ problem.upper + negative @ problem.lower
-        least = positive @ problem.lower + negative @ problem.upper
-    can_bind = ~((most <= problem.row_upper) & (least >= problem.row_lower))
-    rows = np.flatnonzero(can_bind)
-    return replace(
-        problem,
-        a=problem.a[rows],
-        row_lower=problem.row_lower[rows],
-        row_upper=problem.row_upper[rows],
-        row_names=[problem.row_names[row] for row in rows],
-    )
 
 
 def conflicting_rows(problem: LinearProgram) -> list[str]:
@@ -391,7 +302,3 @@ def _arrays(model: pyo.ConcreteModel) -> tuple[LinearProgram, list[pyo.Var]]:
         offset=float(np.ravel(form.c_offset)[0]),
     )
     return program, list(form.columns)
-
-
-def _product(factor: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    return np.multiply(factor, limit, out=np.zeros_like(factor), where=factor != 0)

@@ -17,8 +17,9 @@ from scipy.sparse import csr_array, diags_array, hstack, vstack
 from flexlib.bids import Bids
 from flexlib.errors import Infeasible, NotSettled
 from flexlib.light_model import LightModel
+from flexlib.linear_program import LinearProgram
 from flexlib.sensitivity import along
-from flexlib.solver import LinearProgram, conflicting_rows, solve
+from flexlib.solver import conflicting_rows, solve
 
 ROW_TOLERANCE = 1e-7  # violation at which a row counts as met: per cent, or kW of a border
 _AT_ONCE = 5  # rows of one kind added in one round

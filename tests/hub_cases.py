@@ -1,4 +1,4 @@
-"""Hub instances for tests: the reference, and random small ones."""
+"""Random small instances of hubs for tests."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from flexlib import data_path
-from flexlib.hub_grid import HubGrid, read_grid, read_limits
-from flexlib.hubs import VARIABLES, Hubs, read_hubs
-
-FOLDER = "hubs/reference-3"
-WINDOWS = {24: slice(0, 24), 12: slice(10, 22), 6: slice(16, 22)}
-
-
-def reference(count: int = 3, hours: int = 24, level: float = 0.6) -> tuple[Hubs, HubGrid]:
-    """Case of the reference instance."""
-    folder = data_path(FOLDER)
-    hubs = read_hubs(folder).only(slice(0, count), WINDOWS[hours])
-    return hubs, read_grid(folder, hubs, read_limits(folder, count, hours, level))
+from flexlib.hub_grid import HubGrid
+from flexlib.hub_instances import limited
+from flexlib.hubs import VARIABLES, Hubs
 
 
 def random_hubs(rng: np.random.Generator, count: int = 3, hours: int = 5) -> Hubs:
@@ -36,10 +26,12 @@ def random_hubs(rng: np.random.Generator, count: int = 3, hours: int = 5) -> Hub
     }  # fmt: skip
     for name, (low, high) in ranges.items():
         table[name] = rng.uniform(low, high, count)
+    table["feeder"] = "feeder"
     table["demand_profile"], table["pv_profile"] = "demand", "pv"
     buy = rng.uniform(30, 140, hours)
     profiles = pd.DataFrame(
         {
+            "hour": np.arange(hours),
             "buy_eur_per_mwh": buy,
             "sell_eur_per_mwh": buy - rng.uniform(3, 15, hours),
             "demand": rng.uniform(0.4, 1, hours),
@@ -55,8 +47,6 @@ def random_hubs(rng: np.random.Generator, count: int = 3, hours: int = 5) -> Hub
 
 def random_grid(rng: np.random.Generator, hubs: Hubs, level: float) -> HubGrid:
     """Tree of lines over the hubs, limited below what they load it with alone."""
-    from flexlib.hub_instances import limited
-
     count = len(hubs)
     factor = np.vstack([np.ones(count), rng.random((2, count)) < 0.5, np.eye(count)]).astype(float)
     factor = factor[factor.any(axis=1)]

@@ -15,10 +15,10 @@ from test_robust import market_with_a_choice
 from test_robust_model import set_state
 
 from flexlib import Budget, Circle, Market, NotSettled, printed_model, robust_arrays, solve
+from flexlib.linear_program import LinearProgram
 from flexlib.robust_arrays import linear_program, robust_optimum
 from flexlib.robust_limits import CURRENT, every_limit, limits_that_can_bind
 from flexlib.robust_rows import Rows, current_margins_a, every_plane, first_rows, voltage_rows
-from flexlib.solver import LinearProgram
 
 
 def all_rows(market: Market) -> Rows:

@@ -16,12 +16,8 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve, solver
-from flexlib.solver import (
-    LinearProgram,
-    conflicting_rows,
-    dual_bound,
-    without_redundant_rows,
-)
+from flexlib.linear_program import LinearProgram, dual_bound, without_redundant_rows
+from flexlib.solver import conflicting_rows
 
 
 def program(

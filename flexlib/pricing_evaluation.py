@@ -1,0 +1,247 @@
+"""What prices really do: congestion under every kind of follower, and who pays.
+
+Optimistic and pessimistic followers choose among their optimal answers what suits the grid best
+and worst; careless ones what suits it worst among all answers within a tolerance of their best.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
+
+from flexlib.centralised import congestion_cost, with_overloads
+from flexlib.errors import NotProven
+from flexlib.hub_followers import near_optimal_answers, no_pricing, optimal_answers
+from flexlib.hub_grid import HubGrid
+from flexlib.hub_programme import HubProgramme
+from flexlib.hubs import Hubs
+from flexlib.linear_program import LinearProgram
+from flexlib.solver import solve
+from flexlib.tariffs import Tariff
+
+CARELESS = 1e-3  # share of its cost without pricing that a careless hub does not mind
+FLOOR_EUR = 0.01  # least tolerance of a careless hub, where that cost is near zero
+_MOST_BINARIES = 300  # beyond, and beyond the time limit, the worst case is bracketed
+_TIME_LIMIT_S = 300.0
+_GAP = 1e-4
+_ASCENTS = 20
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The best or worst of some answers for the grid.
+
+    Attributes
+    ----------
+    x : numpy.ndarray, shape (columns,)
+        An answer.
+    congestion_mwh : float
+        Its congestion, recomputed.
+    least_mwh, most_mwh : float
+        Proven bounds on the congestion of the extreme answer.
+    """
+
+    x: np.ndarray
+    congestion_mwh: float
+    least_mwh: float
+    most_mwh: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether the bounds meet, within the gap of the mixed-integer programme."""
+        return self.most_mwh - self.least_mwh <= 2 * _GAP * max(1.0, self.most_mwh)
+
+
+def evaluated(hubs: Hubs, grid: HubGrid, tariff: Tariff) -> pd.DataFrame:
+    """Evaluate a tariff under optimistic, pessimistic and careless followers.
+
+    A careless hub accepts 0.1 % of its cost without pricing, and 0.01 EUR at least.
+
+    Parameters
+    ----------
+    hubs : Hubs
+    grid : HubGrid
+    tariff : Tariff
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index the followers; columns congestion_mwh (of the answer found), at_least_mwh and
+        at_most_mwh (proven bounds on the best or worst answer), proof ("exact" where they meet
+        within 2e-4, "bracket" where they do not), hub_cost_eur (without what is paid to the DSO)
+        and revenue_eur (of the DSO).
+
+    Raises
+    ------
+    DataError
+        If the grid is for other hubs or hours.
+    """
+    grid.assert_fits(hubs)
+    programme = HubProgramme(hubs)
+    face, _, _ = optimal_answers(programme, tariff)
+    eps = np.maximum(CARELESS * np.abs(no_pricing(hubs).schedule.cost_eur), FLOOR_EUR)
+    careless = near_optimal_answers(programme, tariff, eps)
+    extremes = {
+        "optimistic": best(face, programme, grid),
+        "pessimistic": worst(face, programme, grid),
+        "careless, 0.1 %": worst(careless, programme, grid),
+    }
+    rows = {
+        name: {
+            "congestion_mwh": found.congestion_mwh,
+            "at_least_mwh": found.least_mwh,
+            "at_most_mwh": found.most_mwh,
+            "proof": "exact" if found.exact else "bracket",
+            "hub_cost_eur": programme.cost @ found.x,
+            "revenue_eur": tariff.bill_eur(found.x[programme.column("m_in")]).sum(),
+        }
+        for name, found in extremes.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("followers")
+
+
+def best(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Extreme:
+    """Answer with the least congestion: a linear programme.
+
+    Parameters
+    ----------
+    answers : LinearProgram
+        Their set; its first columns are those of the programme, its objective is not used.
+    programme : HubProgramme
+    grid : HubGrid
+    """
+    both = with_overloads(answers, programme, grid)
+    solution = solve(replace(both, c=congestion_cost(both, grid)))
+    x = solution.x[: len(programme.cost)]
+    value = grid.congestion_mwh(programme.withdrawal_mw(x))
+    return Extreme(x, value, max(solution.bound, 0.0), value)
+
+
+def worst(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Extreme:
+    """Answer with the most congestion: exact where the binaries are few, bracketed beyond.
+
+    Congestion is convex, so an ascent along its tangents finds an answer and a bound from below.
+    From above: as if all hubs did in every hour and for each row alone what is worst for it; or
+    with each overload replaced by its chord between the ends of what its row can carry.
+
+    Parameters
+    ----------
+    answers : LinearProgram
+        As for `best`.
+    programme : HubProgramme
+    grid : HubGrid
+    """
+    least_w, most_w = _reach(answers, programme)
+    beyond, kept = _furthest_from_limits(grid, least_w, most_w)
+    above = float(np.tile(grid.weight, 2) @ np.maximum(beyond, 0.0).sum(axis=1))
+    x = _ascent(answers, programme, grid, (most_w, least_w))
+    below = grid.congestion_mwh(programme.withdrawal_mw(x))
+    if above - below > _GAP * max(1.0, below):
+        counted = _counted(answers, programme, grid, beyond.ravel(), kept.ravel())
+        above = min(above, -solve(replace(counted, integer=np.zeros(0, dtype=bool))).bound)
+        if counted.integer.sum() <= _MOST_BINARIES:
+            with suppress(NotProven):
+                solution = solve(counted, gap=_GAP, time_limit_s=_TIME_LIMIT_S)
+                x, above = solution.x[: len(programme.cost)], -solution.bound
+                below = grid.congestion_mwh(programme.withdrawal_mw(x))
+    return Extreme(x, below, below, max(above, below))
+
+
+def _furthest(
+    answers: LinearProgram, programme: HubProgramme, slope: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Answer with the largest sum of slope times withdrawal, and how far the bound is from it."""
+    cost = np.zeros(len(answers.c))
+    cost[programme.column("m_in").ravel()] = -slope.ravel()
+    cost[programme.column("m_out").ravel()] = slope.ravel()
+    solution = solve(replace(answers, c=cost))
+    return solution.x[: len(programme.cost)], solution.objective - solution.bound
+
+
+def _reach(answers: LinearProgram, programme: HubProgramme) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds on the net withdrawal of each hub in each hour, shapes (hubs, hours)."""
+    shape = programme.shape[:2]
+    ends = np.zeros((2, *shape))
+    for hour in range(shape[1]):
+        only = np.zeros(shape)
+        only[:, hour] = 1.0
+        for end, sign in enumerate((-1.0, 1.0)):
+            x, gap = _furthest(answers, programme, sign * only)
+            ends[end, :, hour] = programme.withdrawal_mw(x)[:, hour] + sign * max(gap, 0.0)
+    return ends[0], ends[1]
+
+
+def _furthest_from_limits(
+    grid: HubGrid, least_w: np.ndarray, most_w: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Most by which each limit can be broken, and can be kept, shapes (2 rows, hours)."""
+    towards, against = grid.incidence.maximum(0), grid.incidence.minimum(0)
+    most = grid.background + towards @ most_w + against @ least_w
+    least = grid.background + towards @ least_w + against @ most_w
+    upper, lower = grid.upper_mw[:, None], grid.lower_mw[:, None]
+    return np.vstack([most - upper, -least - lower]), np.vstack([upper - least, lower + most])
+
+
+def _ascent(
+    answers: LinearProgram,
+    programme: HubProgramme,
+    grid: HubGrid,
+    starts: tuple[np.ndarray, ...],
+) -> np.ndarray:
+    """Answer with much congestion: the best of its tangent, until none is better."""
+    best_x, value = np.zeros(0), -1.0
+    for w in starts:
+        for _ in range(_ASCENTS):
+            loading = grid.loading_mw(w)
+            side = (loading > grid.upper_mw[:, None]).astype(float)
+            side -= -loading > grid.lower_mw[:, None]
+            x, _ = _furthest(answers, programme, grid.incidence.T @ (grid.weight[:, None] * side))
+            w = programme.withdrawal_mw(x)
+            if grid.congestion_mwh(w) <= value + 1e-9:
+                break
+            best_x, value = x, grid.congestion_mwh(w)
+    return best_x
+
+
+def _counted(
+    answers: LinearProgram,
+    programme: HubProgramme,
+    grid: HubGrid,
+    beyond: np.ndarray,
+    kept: np.ndarray,
+) -> LinearProgram:
+    """Most congested answer: a binary for each overload says whether it counts.
+
+    For a row that can exceed its limit by at most M and stay below it by at most L,
+    ``z <= M b`` and ``z <= loading - limit + L (1 - b)``.
+    """
+    n, first = len(answers.c), len(answers.row_names)
+    both = with_overloads(answers, programme, grid)
+    k = np.flatnonzero(beyond > 0)
+    flow, room = csr_array(both.a[first:][k][:, :n]), both.row_upper[first:][k]
+    below, count = np.maximum(kept[k], 0.0), len(k)
+    eye, none = eye_array(count), csr_array((count, n))
+    names = [both.row_names[first + j] for j in k]
+    return LinearProgram(
+        c=np.concatenate([np.zeros(n), -congestion_cost(both, grid)[n:][k], np.zeros(count)]),
+        a=csr_array(
+            vstack(
+                [
+                    hstack([answers.a, csr_array((first, 2 * count))]),
+                    hstack([-flow, eye, diags_array(below)]),
+                    hstack([none, eye, -diags_array(beyond[k])]),
+                ]
+            )
+        ),
+        row_lower=np.concatenate([answers.row_lower, np.full(2 * count, -np.inf)]),
+        row_upper=np.concatenate([answers.row_upper, below - room, np.zeros(count)]),
+        lower=np.concatenate([answers.lower, np.zeros(2 * count)]),
+        upper=np.concatenate([answers.upper, beyond[k], np.ones(count)]),
+        row_names=[*answers.row_names, *names, *(f"{name} counts" for name in names)],
+        column_names=[*answers.column_names, *names, *(f"{name} counts" for name in names)],
+        integer=np.repeat([False, True], [n + count, count]),
+    )
