@@ -16,13 +16,14 @@ import pandas as pd
 from scipy.sparse import csr_array, vstack
 
 from flexlib.errors import Infeasible
+from flexlib.linear_program import LinearProgram, without_redundant_rows
 from flexlib.market import Market
 from flexlib.planes import Planes
 from flexlib.powerflow import power_flow
 from flexlib.robust import Clearing, explained
 from flexlib.robust_arrays import robust_optimum
 from flexlib.robust_limits import Limits, limits_that_can_bind
-from flexlib.solver import LinearProgram, without_redundant_rows
+from flexlib.solver import solve
 
 _SAME_KW = 1e-6
 _FIXED_KW = 1e-8  # around a volume that is asked for
@@ -91,18 +92,25 @@ def supply_curve(market: Market) -> SupplyCurve:
     Returns
     -------
     SupplyCurve
+        Its ends are the extremes of programmes whose rows every safe activation keeps, so that
+        none has a volume beyond them by more than what the solver lets pass. The activation at
+        an end is cleared there, and breaks no limit of the linear model by more than 1e-8 A
+        or V, or 1e-9 of it if that is more.
 
     Raises
     ------
     Infeasible
         If no activation that is offered is safe, not even for local relief.
+    NotSettled
+        See `flexlib.robust_arrays.robust_optimum`.
     """
     limits = limits_that_can_bind(market)
+    way = _net_upward(market)
     try:
-        ends_kw = [_volume_kw(market, limits, _only_volume(market, sign)) for sign in (1.0, -1.0)]
+        low = _cheapest(market, limits, lambda _: way)
+        high = _cheapest(market, limits, lambda _: -way)
     except Infeasible as error:
         raise explained(market, error) from error
-    low, high = (_cheapest(market, limits, volume_kw) for volume_kw in ends_kw)
     if _kw(high) - _kw(low) < _SAME_KW:
         return SupplyCurve(market, (low,))
     return SupplyCurve(market, (low, *_between(market, limits, low, high), high))
@@ -113,23 +121,13 @@ def _between(market: Market, limits: Limits, left: Clearing, right: Clearing) ->
     if _kw(right) - _kw(left) < _SAME_KW:
         return []
     price = (right.cost_eur_per_h - left.cost_eur_per_h) / (_kw(right) - _kw(left))
-    way = np.repeat([1.0, -1.0], len(market.offers))
-
-    def cost_less_revenue(program: LinearProgram) -> LinearProgram:
-        kept = without_redundant_rows(program)
-        c = kept.c.copy()
-        c[: len(way)] -= price * way
-        return replace(kept, c=c)
-
-    best = robust_optimum(market, limits, cost_less_revenue)
-    at_ends = left.cost_eur_per_h - price * _kw(left)
-    volume_kw = float(best.net_kw.sum())
+    way = _net_upward(market)
+    middle = _cheapest(market, limits, lambda cost: cost - price * way)
+    gained = left.cost_eur_per_h - middle.cost_eur_per_h - price * (_kw(left) - _kw(middle))
     straight_eur = _SAME_EUR if isinstance(market.norm, Planes) else _BENT_EUR
-    if best.solution.objective > at_ends - straight_eur or not (
-        _kw(left) + _SAME_KW < volume_kw < _kw(right) - _SAME_KW
-    ):
+    inside = _kw(left) + _SAME_KW < _kw(middle) < _kw(right) - _SAME_KW
+    if gained < straight_eur or not inside:
         return []
-    middle = _cheapest(market, limits, volume_kw)
     return [
         *_between(market, limits, left, middle),
         middle,
@@ -141,39 +139,39 @@ def _kw(clearing: Clearing) -> float:
     return float(clearing.optimum.net_kw.sum())
 
 
-def _only_volume(market: Market, sign: float) -> Callable[[LinearProgram], LinearProgram]:
-    """Least net upward volume for sign 1, most for sign -1."""
-    way = sign * np.repeat([1.0, -1.0], len(market.offers))
+def _net_upward(market: Market) -> np.ndarray:
+    """Net upward volume as coefficients of upward and downward activations."""
+    return np.repeat([1.0, -1.0], len(market.offers))
 
-    def change(program: LinearProgram) -> LinearProgram:
+
+def _cheapest(
+    market: Market, limits: Limits, objective: Callable[[np.ndarray], np.ndarray]
+) -> Clearing:
+    """Least costly activation of the net volume at which an objective is least.
+
+    The volume is found anew with every round of rows: one that was found with fewer of them can
+    lie outside the others by what a row may be broken by, and then has no activation.
+
+    Parameters
+    ----------
+    market : Market
+    limits : Limits
+    objective : callable
+        Makes the objective's coefficients of the activations from those of the cost.
+    """
+    way = _net_upward(market)
+
+    def at_best_volume(program: LinearProgram) -> LinearProgram:
         kept = without_redundant_rows(program)
-        c = np.zeros(len(kept.c))
-        c[: len(way)] = way
-        return replace(kept, c=c)
-
-    return change
-
-
-def _volume_kw(
-    market: Market, limits: Limits, change: Callable[[LinearProgram], LinearProgram]
-) -> float:
-    return float(robust_optimum(market, limits, change).net_kw.sum())
-
-
-def _cheapest(market: Market, limits: Limits, volume_kw: float) -> Clearing:
-    """Least costly activation of a net volume."""
-    way = np.repeat([1.0, -1.0], len(market.offers))
-
-    def with_volume(program: LinearProgram) -> LinearProgram:
-        kept = without_redundant_rows(program)
-        row = np.zeros((1, len(kept.c)))
-        row[0, : len(way)] = way
+        c, row = np.zeros(len(kept.c)), np.zeros(len(kept.c))
+        c[: len(way)], row[: len(way)] = objective(kept.c[: len(way)]), way
+        volume_kw = float(row @ solve(replace(kept, c=c)).x)
         return replace(
             kept,
-            a=csr_array(vstack([kept.a, csr_array(row)])),
+            a=csr_array(vstack([kept.a, csr_array(row[None])])),
             row_lower=np.append(kept.row_lower, volume_kw - _FIXED_KW),
             row_upper=np.append(kept.row_upper, volume_kw + _FIXED_KW),
             row_names=[*kept.row_names, "net volume; kW"],
         )
 
-    return Clearing(market, robust_optimum(market, limits, with_volume))
+    return Clearing(market, robust_optimum(market, limits, at_best_volume))

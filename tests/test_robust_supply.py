@@ -8,9 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from feeders import Dense, bands, corners_of_set, offers_up, small_market, small_network
-from sets import by_planes, feeder, price_of, with_set
+from scipy.optimize import linprog
+from sets import KINDS, budget_of, by_planes, feeder, price_of, with_set
 
-from flexlib import Box, Infeasible, Market, Planes, SupplyCurve, clear, supply_curve
+from flexlib import (
+    Box,
+    Circle,
+    Infeasible,
+    Market,
+    Planes,
+    SupplyCurve,
+    clear,
+    data_path,
+    read_bands,
+    read_network,
+    read_offers,
+    supply_curve,
+)
+from flexlib.robust_rows import cuts
 
 PLANES = Planes(16)
 
@@ -51,12 +66,46 @@ def test_steep_curves_are_found_as_well() -> None:
     assert (np.diff(price) > 1e-6).all()
 
 
-def test_every_corner_is_safe_for_circles_and_ellipsoids() -> None:
-    curve = supply_curve(with_set(feeder(9), "ellipsoid"))
-    assert len(curve.corners) >= 3
+def corners_break_no_limit(curve: SupplyCurve) -> None:
     for corner in curve.corners:
         exact = [check for check in corner.certificate.checks if check.basis == "exact"]
         assert all(check.ok for check in exact)
+
+
+def test_every_corner_is_safe_for_circles_and_ellipsoids() -> None:
+    curve = supply_curve(with_set(feeder(9), "ellipsoid"))
+    assert len(curve.corners) >= 3
+    corners_break_no_limit(curve)
+
+
+@pytest.mark.parametrize("band", ["baseline", "remainder"])
+@pytest.mark.parametrize("norm", [PLANES, Circle()], ids=["planes", "circle"])
+@pytest.mark.parametrize("kind", [*KINDS, "budget of 2.5"])
+def test_ends_are_the_last_volumes_that_are_safe(
+    kind: str, norm: Planes | Circle, band: str
+) -> None:
+    folder = data_path("feeders/de-simone-12")
+    network = read_network(folder)
+    box = read_bands(network, folder / "uncertainty-case-3.csv")
+    market = Market(network, read_offers(folder / "offers.csv"), box, norm, band)
+    if kind == "budget of 2.5":
+        market = replace(market, uncertainty=budget_of(market, 2.5))
+    market = with_set(market, kind)
+    curve = supply_curve(market)
+    corners_break_no_limit(curve)
+    assert len(market.offers["price_up_eur_per_mwh"].unique()) == 1  # least volume, least cost
+    volume_kw = curve.frame["volume_kw"].to_numpy()
+    assert volume_kw[0] == pytest.approx(clear(market).optimum.net_kw.sum(), abs=1e-5)
+    assert volume_kw[-1] == pytest.approx(market.volume_kw.sum(), abs=1e-5)
+    way = np.repeat([1.0, -1.0], len(market.offers))
+    bounds = np.column_stack([np.zeros(len(way)), market.volume_kw.ravel()])
+    for corner, sign in ((curve.corners[0], 1), (curve.corners[-1], -1)):
+        rows = corner.optimum.rows
+        assert not len(cuts(market, corner.optimum.limits, rows, corner.optimum.net_kw))
+        beyond = linprog(
+            sign * way, np.hstack([rows.per_kw, -rows.per_kw]), rows.room, bounds=bounds
+        )
+        assert sign * beyond.fun == pytest.approx(corner.optimum.net_kw.sum(), abs=1e-6)
 
 
 def four_loads(i_max_a: float = np.nan, **offer: object) -> Market:
