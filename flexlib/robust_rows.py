@@ -16,6 +16,7 @@ from flexlib.planes import Circle, LambdaBeta, Planes, along
 from flexlib.robust_limits import CURRENT, LOWER, UPPER, Limits
 from flexlib.uncertainty import UncertaintySet
 
+_MOST_A = 5e-7  # half of what the certificate accepts of a current
 _BROKEN = 1e-8  # ampere or volt beyond which a row is missing, above what the solver lets pass
 _DIRECTIONS = 33  # in which a least value is sought
 _FIRST_SIDES = Planes(32, inscribed=False)  # stand for a circle until cuts are added
@@ -274,7 +275,7 @@ def cuts(market: Market, limits: Limits, rows: Rows, net_kw: np.ndarray) -> Rows
     for q in current[reach[current] > limits.limit[current]]:
         xi, _ = farthest(market.uncertainty, z[q], columns[q], 0.1 * _BROKEN)
         point = z[q] + columns[q] @ xi
-        if abs(point) > limits.limit[q] + max(_BROKEN, 1e-9 * limits.limit[q]):
+        if abs(point) > limits.limit[q] + min(max(_BROKEN, 1e-9 * limits.limit[q]), _MOST_A):
             normal.append(point / abs(point))
             at.append(q)
     limit = np.array(at, dtype=int)
