@@ -17,7 +17,7 @@ import pandera.pandas as pa
 from scipy.sparse import csr_array, vstack
 
 from flexlib.errors import DataError, Fault
-from flexlib.hubs import Hubs
+from flexlib.hubs import Hubs, profile_names
 from flexlib.tables import check_table, fault_at, number_column, read_text_table, text_column
 
 LINES = pa.DataFrameSchema(
@@ -58,7 +58,8 @@ class HubGrid:
     Raises
     ------
     DataError
-        Naming what has another shape, is not a number, or is a limit or weight below 0.
+        Naming what has another shape, is not a number, or is a limit or weight below 0, and
+        names that two rows share.
     """
 
     lines: list[str]
@@ -198,30 +199,33 @@ def read_grid(folder: str | Path, hubs: Hubs, limits: pd.Series) -> HubGrid:
         {name: number_column("MW for one MW withdrawn", "", -10, 10) for name in factors}
     )
     table, faults = check_table(text, schema, "lines")
+    faults += [
+        fault_at(text, "lines", None, name, "a hub of this name", "another name for the hub")
+        for name in names
+        if name in LINES.columns
+    ]
     if faults:
         raise DataError(faults)
     used = table[(table[names] != 0).any(axis=1)]
+    followed = profile_names(hubs.profiles)
     for column, known, expected in (
         ("row", limits.index, "a limit for it"),
-        ("background_profile", hubs.profiles.columns, "a column of the profiles"),
+        ("background_profile", followed, f"one of {', '.join(followed)}"),
     ):
         faults += [
             fault_at(table, "lines", row, column, repr(used[column][row]), expected)
             for row in used.index[~used[column].isin(known)]
         ]
-    faults += [
-        Fault("limits", "", "row", f"no {name!r}", "a limit for it")
-        for name in ("substation_import", "substation_export")
-        if name not in limits
-    ]
+    faults += _row_faults(limits)
     if faults:
         raise DataError(faults)
+    limits = pd.to_numeric(limits, errors="coerce").astype(float)
     shape = hubs.profiles[used["background_profile"].tolist()].to_numpy().T
     return HubGrid(
         used["row"].tolist(),
         csr_array(used[names].to_numpy()),
         used["background_peak_mw"].to_numpy()[:, None] * shape,
-        limits[used["row"]].to_numpy(dtype=float),
+        limits[used["row"]].to_numpy(),
         float(limits["substation_import"]),
         float(limits["substation_export"]),
     )
@@ -264,25 +268,50 @@ def read_limits(folder: str | Path, **case: float) -> pd.Series:
     return meant.set_index("row")["limit_mw"]
 
 
+def _row_faults(limits: pd.Series) -> list[Fault]:
+    """Limits of the substation that are missing, and rows with two limits."""
+    return [
+        Fault("limits", "", "row", f"no {name!r}", "a limit for it")
+        for name in ("substation_import", "substation_export")
+        if name not in limits
+    ] + [
+        Fault("limits", "", "row", f"{name!r} again", "each row once")
+        for name in limits.index[limits.index.duplicated()]
+    ]
+
+
 def _shape_faults(grid: HubGrid) -> list[Fault]:
-    lines = len(grid.lines)
+    lines, background = len(grid.lines), grid.background_mw.shape
+    if len(background) != 2:
+        found = f"shape {background}"
+        return [Fault("grid", "", "background_mw", found, f"shape ({lines}, hours)")]
     expected = {
         "factor": (lines, grid.factor.shape[1]),
         "limit_mw": (lines,),
-        "background_mw": (lines, *grid.background_mw.shape[1:2]),
+        "background_mw": (lines, background[1]),
     }
-    return [
+    faults = [
         Fault("grid", "", name, f"shape {getattr(grid, name).shape}", f"shape {shape}")
         for name, shape in expected.items()
         if getattr(grid, name).shape != shape
+    ]
+    names = pd.Index(grid.names)
+    return faults + [
+        Fault("grid", "", "lines", f"{name!r} again", "a name for each row, the substation too")
+        for name in names[names.duplicated()].unique()
     ]
 
 
 def _limit_faults(grid: HubGrid) -> list[Fault]:
     faults = [
         Fault("grid", "", name, f"{getattr(grid, name):g}", "a number from 0")
-        for name in ("import_mw", "export_mw", "line_weight", "substation_weight")
+        for name in ("import_mw", "export_mw")
         if not getattr(grid, name) >= 0
+    ]
+    faults += [
+        Fault("grid", "", name, f"{getattr(grid, name):g}", "a finite number from 0")
+        for name in ("line_weight", "substation_weight")
+        if not 0 <= getattr(grid, name) < np.inf
     ]
     faults += [
         Fault("grid", grid.lines[k], "limit_mw", f"{grid.limit_mw[k]:g}", "a number from 0")

@@ -18,6 +18,7 @@ import pandera.pandas as pa
 from flexlib.errors import DataError, Fault
 from flexlib.tables import check_table, fault_at, number_column, read_text_table, text_column
 
+PRICES = ("buy_eur_per_mwh", "sell_eur_per_mwh")
 VARIABLES = ("m_in", "m_out", "u", "p_ch", "p_dis", "e", "a", "c_pv", "g", "p_el", "h_fc", "h")
 
 
@@ -177,12 +178,16 @@ class Hubs:
 
     def only(self, hubs: slice = slice(None), hours: slice = slice(None)) -> Hubs:
         """Return some of the hubs in some of the hours."""
-        table = self.table.iloc[hubs].reset_index(drop=True)
-        return replace(self, table=table, profiles=self.profiles.iloc[hours].reset_index(drop=True))
+        return replace(self, table=_part(self.table, hubs), profiles=_part(self.profiles, hours))
 
     def _follow(self, peak: str, profile: str) -> np.ndarray:
         shape = self.profiles[self.table[profile].tolist()].to_numpy().T
         return np.asarray(self.table[peak].to_numpy()[:, None] * shape)
+
+
+def profile_names(profiles: pd.DataFrame) -> list[str]:
+    """Columns of the profiles that a hub or a line can follow: all but hour and prices."""
+    return [name for name in profiles.columns if name not in ("hour", *PRICES)]
 
 
 def read_hubs(folder: str | Path) -> Hubs:
@@ -202,41 +207,50 @@ def read_hubs(folder: str | Path) -> Hubs:
     return Hubs(frames["hubs"], frames["profiles"], frames["costs"])
 
 
+def _part(frame: pd.DataFrame, rows: slice) -> pd.DataFrame:
+    """Some rows of a frame, that still know their lines in its file."""
+    part = frame.iloc[rows].reset_index(drop=True)
+    if "lines" in frame.attrs:
+        part.attrs = frame.attrs | {"lines": frame.attrs["lines"][rows]}
+    return part
+
+
 def _profile_schema(profiles: pd.DataFrame) -> pa.DataFrameSchema:
     columns = {
         "hour": number_column("number of the hour", "", 0, 1e6),
         "buy_eur_per_mwh": number_column("price of imports", "EUR/MWh", -1e4, 1e4),
         "sell_eur_per_mwh": number_column("price of exports", "EUR/MWh", -1e4, 1e4),
     }
-    others = [name for name in profiles.columns if name not in columns]
-    return pa.DataFrameSchema(
-        columns | {name: number_column("share of the peak", "p.u.", 0, 10) for name in others}
-    )
+    share = number_column("share of the peak", "p.u.", 0, 10)
+    return pa.DataFrameSchema(columns | dict.fromkeys(profile_names(profiles), share))
 
 
 def _cost_faults(costs: pd.DataFrame) -> list[Fault]:
-    missing = [name for name in VARIABLES if name not in set(costs["variable"])]
-    unknown = [name for name in costs["variable"] if name not in VARIABLES]
-    expected = f"one row for each of {', '.join(VARIABLES)}"
-    return [
-        fault_at(costs, "costs", None, "variable", found, expected)
-        for found in [f"no {name!r}" for name in missing] + [repr(name) for name in unknown]
+    found: list[tuple[int | None, str]] = [
+        (None, f"no {name!r}") for name in VARIABLES if name not in set(costs["variable"])
     ]
+    found += [(k, repr(name)) for k, name in enumerate(costs["variable"]) if name not in VARIABLES]
+    expected = f"one row for each of {', '.join(VARIABLES)}"
+    return [fault_at(costs, "costs", row, "variable", value, expected) for row, value in found]
 
 
 def _unknown_profiles(table: pd.DataFrame, profiles: pd.DataFrame) -> list[Fault]:
+    known = profile_names(profiles)
     return [
-        fault_at(table, "hubs", row, column, repr(name), "a column of the profiles")
+        fault_at(table, "hubs", row, column, repr(name), f"one of {', '.join(known)}")
         for column in ("demand_profile", "pv_profile")
         for row, name in enumerate(table[column])
-        if name not in profiles
+        if name not in known
     ]
 
 
 def _hour_faults(profiles: pd.DataFrame) -> list[Fault]:
-    """Hours that do not follow the one before."""
+    """Hours that are no whole numbers or do not follow the one before."""
     hour = profiles["hour"].to_numpy()
     return [
+        fault_at(profiles, "profiles", int(row), "hour", f"{hour[row]:g}", "a whole number")
+        for row in np.flatnonzero(hour % 1)
+    ] + [
         fault_at(
             profiles, "profiles", int(row) + 1, "hour", f"{hour[row + 1]:g}",
             f"{hour[row] + 1:g}, one more than before",
@@ -272,7 +286,9 @@ def _store_faults(hubs: Hubs) -> list[Fault]:
         expected = f"at least {least:g}, so that the store ends as full as it starts"
         found = f"{table['electrolyser_mw'][row]:g}"
         faults.append(fault_at(table, "hubs", row, "electrolyser_mw", found, expected))
-    for row in table.index[table["battery_initial_soc"] < table["battery_min_soc"]]:
+    for row in table.index[
+        (table["battery_initial_soc"] < table["battery_min_soc"]) & (table["battery_mwh"] > 0)
+    ]:
         expected = f"at least battery_min_soc ({table['battery_min_soc'][row]:g})"
         found = f"{table['battery_initial_soc'][row]:g}"
         faults.append(fault_at(table, "hubs", row, "battery_initial_soc", found, expected))

@@ -36,8 +36,8 @@ class Tariff:
     Raises
     ------
     DataError
-        Naming every adder that is below 0 or no number: with adders not below 0 imports stay
-        dearer than exports, and the bill convex.
+        Naming what has another shape, and every entry that is below 0 or no number: with adders
+        not below 0 imports stay dearer than exports, and the bill convex.
     """
 
     adder_eur_per_mwh: np.ndarray
@@ -50,8 +50,9 @@ class Tariff:
             entries[f"block {k + 1}, above_mw"] = block.above_mw
         faults = []
         for name, values in entries.items():
-            if values.shape != self.shape:
-                shapes = f"shape {values.shape}", f"shape {self.shape}"
+            if values.ndim != 2 or values.shape != self.shape:
+                expected = f"shape {self.shape}" if len(self.shape) == 2 else "shape (hubs, hours)"
+                shapes = f"shape {values.shape}", expected
                 faults.append(Fault("tariff", "", name, *shapes))
                 continue
             for i, t in np.argwhere(~(np.isfinite(values) & (values >= 0))):
