@@ -12,46 +12,13 @@ import pytest
 from feeders import STABLE
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import INF, diet, program, random_program
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve, solver
-from flexlib.linear_program import LinearProgram, dual_bound, without_redundant_rows
+from flexlib.linear_program import LinearProgram
 from flexlib.solver import conflicting_rows
-
-
-def program(
-    c: list[float],
-    a: list[list[float]],
-    row_lower: list[float],
-    row_upper: list[float],
-    lower: float | list[float] = 0.0,
-    upper: float | list[float] = np.inf,
-    integer: list[bool] | None = None,
-    offset: float = 0.0,
-) -> LinearProgram:
-    count = len(c)
-    return LinearProgram(
-        np.array(c, dtype=float),
-        csr_array(np.array(a, dtype=float).reshape(-1, count)),
-        np.array(row_lower, dtype=float),
-        np.array(row_upper, dtype=float),
-        np.broadcast_to(np.array(lower, dtype=float), count).copy(),
-        np.broadcast_to(np.array(upper, dtype=float), count).copy(),
-        [f"row {k}" for k in range(len(row_lower))],
-        [f"x{k}" for k in range(count)],
-        np.array(integer if integer else [False] * count),
-        offset,
-    )
-
-
-INF = np.inf
-
-
-def diet() -> LinearProgram:
-    # Furniture (Dantzig): max 60 x + 30 y + 20 z, optimum 280 at (2, 0, 8).
-    rows = [[8, 6, 1], [4, 2, 1.5], [2, 1.5, 0.5]]
-    return program([-60, -30, -20], rows, [-INF] * 3, [48, 20, 8], offset=1000)
 
 
 def test_known_linear_optimum_and_its_duals() -> None:
@@ -76,18 +43,6 @@ def test_known_integer_optimum() -> None:
     assert solution.objective == pytest.approx(best)
     assert solution.bound == pytest.approx(best)
     assert np.isnan(solution.row_dual).all()
-
-
-def random_program(seed: int) -> LinearProgram:
-    rng = np.random.default_rng(seed)
-    rows, columns = int(rng.integers(2, 7)), int(rng.integers(2, 6))
-    a = rng.normal(size=(rows, columns))
-    inside = rng.uniform(-1, 1, columns)
-    room = rng.uniform(0.1, 1, (2, rows)) * rng.choice([1, INF], (2, rows), p=[0.7, 0.3])
-    return program(
-        rng.normal(size=columns), a, a @ inside - room[0], a @ inside + room[1], -2, 2.5,
-        offset=rng.normal(),
-    )  # fmt: skip
 
 
 @STABLE
@@ -118,22 +73,6 @@ def test_optimum_of_another_solver_and_duals_as_slopes(seed: int) -> None:
             for sign in (1, -1)
         ]
         assert (moved[0] - moved[1]) / (2 * step) == pytest.approx(ours.row_dual[row], abs=1e-4)
-
-
-@STABLE
-@given(st.integers(0, 2**32 - 1), st.floats(-3, 3))
-def test_any_duals_prove_a_lower_bound(seed: int, size: float) -> None:
-    problem, rng = random_program(seed), np.random.default_rng(seed)
-    best = solve(problem)
-    wrong = best.row_dual + size * rng.normal(size=len(best.row_dual))
-    assert dual_bound(problem, wrong) <= best.objective + 1e-7
-    assert dual_bound(problem, -best.row_dual) <= best.objective + 1e-7
-    assert dual_bound(problem, 0 * wrong) <= best.objective + 1e-7
-
-
-def test_a_bound_from_an_infinite_limit_is_no_bound() -> None:
-    assert dual_bound(diet(), np.array([1.0, 0, 0])) == -INF
-    assert dual_bound(diet(), np.zeros(3)) == -INF
 
 
 # --------------------------------------------------------------------------------------------
@@ -345,21 +284,6 @@ def test_a_wider_gap_is_accepted_and_stated() -> None:
     gaps = [check for check in loose.checks if "gap" in check.name]
     assert gaps[0].tolerance == 0.5
     assert gaps[0].value <= 0.5
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_redundant_rows_are_those_that_no_point_can_break(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, low, high = rng.normal(size=(40, 3)), rng.uniform(-2, 0, 3), rng.uniform(0, 2, 3)
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1)
-    most, least = (a @ corners).max(axis=1), (a @ corners).min(axis=1)
-    row_upper = most * (1 + 1e-3 * rng.choice([-1, 1], 40))  # just within or beyond reach
-    row_lower = least - 1e-3 * rng.choice([-1, 1], 40)
-    problem = program(rng.normal(size=3), a, row_lower, row_upper, low, high)
-    kept = without_redundant_rows(problem)
-    can_break = (most > row_upper) | (least < row_lower)
-    assert kept.row_names == [f"row {k}" for k in np.flatnonzero(can_break)]
-    assert solve(kept).objective == pytest.approx(solve(problem).objective, abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["kInfeasible", "kUnboundedOrInfeasible"])
