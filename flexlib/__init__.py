@@ -20,6 +20,7 @@ from flexlib.errors import (
 from flexlib.handover import light_model_header, read_light_model, write_light_model
 from flexlib.hub_followers import Answer, answer, no_pricing
 from flexlib.hub_grid import HubGrid, read_grid, read_limits
+from flexlib.hub_model import printed_centralised, printed_hubs
 from flexlib.hub_network import network_grid
 from flexlib.hubs import Hubs, read_hubs
 from flexlib.light_model import LightModel, linearise
@@ -101,6 +102,8 @@ __all__ = [
     "operating_points",
     "power_flow",
     "power_profiles",
+    "printed_centralised",
+    "printed_hubs",
     "printed_milp",
     "printed_model",
     "read_bands",
