@@ -16,7 +16,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: book test bench references data profiles stand-in lock wheel clean help
+.PHONY: book test bench references data profiles stand-in hubs lock wheel clean help
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; \
@@ -60,6 +60,10 @@ profiles: $(READY) ## make the profiles again from the package simbench
 
 stand-in: $(READY) ## make the grid of six SimBench grids again
 	$(BIN)/python tests/make_stand_in.py
+	$(BIN)/python tests/make_datapackage.py
+
+hubs: $(READY) ## draw the thousand feeders of hubs and the SimBench instance again
+	$(BIN)/python tests/make_hubs.py
 	$(BIN)/python tests/make_datapackage.py
 
 lock: ## resolve pyproject.toml again into requirements.lock

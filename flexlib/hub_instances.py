@@ -1,24 +1,37 @@
-"""Instances: the reference feeder in its cases, and larger ones drawn once from a seed."""
+"""Instances: the reference feeder in its cases, many feeders like it, and a SimBench grid."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 from scipy.sparse import block_diag, csr_array, kron, vstack
 
+from flexlib.errors import DataError, Fault
 from flexlib.hub_followers import no_pricing
 from flexlib.hub_grid import HubGrid, read_grid, read_limits
 from flexlib.hubs import Hubs, read_hubs
-from flexlib.tables import data_path
+from flexlib.tables import check_table, data_path, number_column, read_text_table, text_column
 
-_REFERENCE = "hubs/reference-3"
-_WINDOWS = {24: slice(0, 24), 12: slice(10, 22), 6: slice(16, 22)}
-_SIZES = [
+SIZES = [
     "flexible_load_mw", "backlog_max_mwh", "battery_mw", "battery_mwh", "electrolyser_mw",
     "fuel_cell_h2_mw", "h2_store_mwh", "h2_offtake_mw", "generator_mw",
 ]  # fmt: skip
+DRAWN = pa.DataFrameSchema(
+    {
+        "feeder": number_column("number of the feeder", "", 1, 1e6),
+        "hub": text_column("hub of the reference instance that is repeated"),
+        "size": number_column("factor of its devices", "", 0, 10),
+        "demand": number_column("factor of its fixed demand", "", 0, 10),
+        "pv": number_column("factor of its PV", "", 0, 10),
+    }
+)
+_REFERENCE = "hubs/reference-3"
+_FEEDERS = "hubs/feeders-1000"
+_WINDOWS = {24: slice(0, 24), 12: slice(10, 22), 6: slice(16, 22)}
 _TRUNK_FEEDERS = 10
 _TRUNK_BACKGROUND = 0.9
 
@@ -51,63 +64,129 @@ def reference(hubs: int = 3, hours: int = 24, level: float = 0.6) -> tuple[Hubs,
     return case, read_grid(folder, case, limits)
 
 
-def many_feeders(
-    hubs: Hubs, grid: HubGrid, feeders: int, level: float, seed: int = 1
-) -> tuple[Hubs, HubGrid]:
-    """Repeat a feeder with its hubs, each drawn anew, and limit it by what method A makes of it.
+def many_feeders(feeders: int, level: float) -> tuple[Hubs, HubGrid]:
+    """Feeders like that of the reference instance, side by side, each hub drawn anew.
 
-    All sizes of a hub are scaled by one factor from 0.8 to 1.2, its demand by 0.93 to 1.07, its
-    PV by 0.9 to 1. A trunk line carries every ten feeders and 0.9 of their background.
+    The draw and what the hubs withdraw without pricing (method A) are stored: the limits do not
+    depend on which of its least-cost answers a solver finds.
 
     Parameters
     ----------
-    hubs : Hubs
-    grid : HubGrid
-        The feeder; its limits are not used.
     feeders : int
+        The first of 1,000; each has three hubs and five lines. A trunk line carries every ten.
     level : float
         Limit of each line, and of the import, as a share of its largest loading by method A.
-    seed : int
 
     Returns
     -------
     hubs : Hubs
+        24 hours.
     grid : HubGrid
+
+    Raises
+    ------
+    DataError
+        If there are not as many feeders.
     """
-    rng = np.random.default_rng(seed)
-    table = pd.concat([hubs.table] * feeders, ignore_index=True)
-    table["hub"] = [f"{hub} of {k + 1}" for k in range(feeders) for hub in hubs.table["hub"]]
-    table["feeder"] = [
-        f"{feeder} of {k + 1}" for k in range(feeders) for feeder in hubs.table["feeder"]
-    ]
-    table[_SIZES] = table[_SIZES].mul(rng.uniform(0.8, 1.2, len(table)), axis=0)
-    table["demand_peak_mw"] *= rng.uniform(0.93, 1.07, len(table))
-    table["pv_mwp"] *= rng.uniform(0.9, 1.0, len(table))
-    many = Hubs(table, hubs.profiles, hubs.costs)
-    lines = csr_array(block_diag([grid.factor] * feeders))
+    folder = data_path(_FEEDERS)
+    factors = read_drawn(folder / "hubs.csv", DRAWN)
+    most = int(factors["feeder"].max())
+    if not 1 <= feeders <= most:
+        fault = Fault("many_feeders", "", "feeders", f"{feeders}", f"a number from 1 to {most}")
+        raise DataError([fault])
+    one, feeder = reference()
+    factors = factors[factors["feeder"] <= feeders]
+    hours = [f"hour_{t}" for t in range(one.hours)]
+    schema = pa.DataFrameSchema(
+        {name: DRAWN.columns[name] for name in ("feeder", "hub")}
+        | {name: number_column("net withdrawal by method A", "MW", -1e6, 1e6) for name in hours}
+    )
+    w_mw = read_drawn(folder / "withdrawals.csv", schema)[hours].to_numpy()[: len(factors)]
+    return repeated(one, factors), limited_by(side_by_side(feeder, feeders), w_mw, level)
+
+
+def repeated(hubs: Hubs, factors: pd.DataFrame) -> Hubs:
+    """Hubs like given ones, of other sizes.
+
+    Parameters
+    ----------
+    hubs : Hubs
+    factors : pandas.DataFrame
+        Columns of `DRAWN`, one row for each hub that is to be: its devices (power, energy and
+        hydrogen offtake), its fixed demand and its PV are scaled by one factor each.
+
+    Returns
+    -------
+    Hubs
+        Named "hub_1 of 7", on "feeder_1 of 7".
+    """
+    table = hubs.table.set_index("hub", drop=False).loc[factors["hub"]].reset_index(drop=True)
+    number = factors["feeder"].astype(int).astype(str).to_numpy()
+    for name in ("hub", "feeder"):
+        table[name] = table[name] + " of " + number
+    table[SIZES] = table[SIZES].mul(factors["size"].to_numpy(), axis=0)
+    table["demand_peak_mw"] *= factors["demand"].to_numpy()
+    table["pv_mwp"] *= factors["pv"].to_numpy()
+    return replace(hubs, table=table)
+
+
+def side_by_side(grid: HubGrid, feeders: int) -> HubGrid:
+    """Grid of several feeders alike, without limits.
+
+    Parameters
+    ----------
+    grid : HubGrid
+        One feeder.
+    feeders : int
+
+    Returns
+    -------
+    HubGrid
+        The lines of each feeder, then a trunk line for every ten of them with 0.9 of the sum of
+        their largest backgrounds.
+    """
     trunks = -(-feeders // _TRUNK_FEEDERS)
-    member = csr_array(
-        (np.ones(feeders), (np.arange(feeders) // _TRUNK_FEEDERS, np.arange(feeders))),
-        shape=(trunks, feeders),
-    )
-    background = np.tile(grid.background_mw, (feeders, 1))
-    largest = grid.background_mw.max(axis=0)
+    place = np.arange(feeders) // _TRUNK_FEEDERS, np.arange(feeders)
+    member = csr_array((np.ones(feeders), place), shape=(trunks, feeders))
+    of_feeder = np.tile(grid.background_mw.max(axis=0), (feeders, 1))
     names = [f"{row} of {k + 1}" for k in range(feeders) for row in grid.lines]
-    factor = vstack([lines, kron(member, np.ones((1, len(hubs))))])
-    unlimited = HubGrid(
-        [*names, *(f"trunk {k + 1}" for k in range(trunks))],
-        csr_array(factor),
-        np.vstack([background, _TRUNK_BACKGROUND * (member @ np.tile(largest, (feeders, 1)))]),
-        np.full(len(names) + trunks, np.inf),
+    names += [f"trunk {k + 1}" for k in range(trunks)]
+    lines = block_diag([grid.factor] * feeders)
+    return HubGrid(
+        names,
+        csr_array(vstack([lines, kron(member, np.ones((1, grid.factor.shape[1])))])),
+        np.vstack(
+            [np.tile(grid.background_mw, (feeders, 1)), _TRUNK_BACKGROUND * (member @ of_feeder)]
+        ),
+        np.full(len(names), np.inf),
         np.inf,
         np.inf,
     )
-    return many, limited(many, unlimited, level)
 
 
 def limited(hubs: Hubs, grid: HubGrid, level: float) -> HubGrid:
-    """Limit a grid by shares of what method A loads it with."""
-    loading = grid.loading_mw(no_pricing(hubs).schedule.w_mw)
+    """Limit a grid by shares of what method A loads it with, see `limited_by`."""
+    return limited_by(grid, no_pricing(hubs).schedule.w_mw, level)
+
+
+def limited_by(grid: HubGrid, w_mw: np.ndarray, level: float) -> HubGrid:
+    """Limit a grid by shares of what given withdrawals load it with.
+
+    Parameters
+    ----------
+    grid : HubGrid
+        Its limits are not used.
+    w_mw : numpy.ndarray, shape (hubs, hours)
+        Withdrawals by method A.
+    level : float
+
+    Returns
+    -------
+    HubGrid
+        Lines and the import limited at `level` times their largest loading; the export at 0.95 of
+        the largest export, or 0.095 of the largest import if that is more.
+    """
+    loading = grid.loading_mw(w_mw)
     most, least = loading.max(axis=1), loading.min(axis=1)
     largest = float(most[-1])
     return replace(
@@ -116,3 +195,13 @@ def limited(hubs: Hubs, grid: HubGrid, level: float) -> HubGrid:
         import_mw=level * largest,
         export_mw=max(0.95 * -float(least[-1]), 0.095 * largest),
     )
+
+
+def read_drawn(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """Read a table of the stored draw, raising `DataError` with every fault."""
+    text, faults = read_text_table(path)
+    if not faults:
+        table, faults = check_table(text, schema, path.stem)
+    if faults:
+        raise DataError(faults)
+    return table

@@ -1,0 +1,91 @@
+"""Instances: limits of the reference from method A, the stored draw made again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from make_hubs import drawn, withdrawals
+
+from flexlib.errors import DataError
+from flexlib.hub_grid import read_limits
+from flexlib.hub_instances import limited, many_feeders, reference
+from flexlib.tables import data_path
+
+CASES = [
+    (hubs, hours, level) for hubs in (1, 2, 3) for hours in (6, 12, 24) for level in (0.6, 0.5)
+]
+FEEDERS = data_path("hubs/feeders-1000")
+
+
+@pytest.mark.parametrize(("hubs", "hours", "level"), CASES)
+def test_limits_of_the_reference_are_those_of_method_a(hubs, hours, level):
+    case, grid = reference(hubs, hours, level)
+    ours = limited(case, grid, level)
+    assert ours.limit_mw.round(3) == pytest.approx(grid.limit_mw, abs=1e-9)
+    assert round(ours.import_mw, 3) == pytest.approx(grid.import_mw, abs=1e-9)
+    assert round(ours.export_mw, 3) == pytest.approx(grid.export_mw, abs=1e-9)
+
+
+def test_every_stored_limit_belongs_to_a_case():
+    stored = pd.read_csv(data_path("hubs/reference-3") / "limits.csv")
+    used = sum(
+        len(read_limits(data_path("hubs/reference-3"), hubs=h, hours=t, fl=f)) for h, t, f in CASES
+    )
+    assert used == len(stored)
+
+
+def test_stored_draw_is_made_again():
+    stored = pd.read_csv(FEEDERS / "hubs.csv")
+    pd.testing.assert_frame_equal(stored, drawn(), check_dtype=False, rtol=0, atol=1e-12)
+
+
+def test_stored_withdrawals_are_made_again():
+    """A seeded tenth: method A of a hundred feeders."""
+    chosen = np.random.default_rng(0).choice(1000, 100, replace=False) + 1
+    factors = drawn()
+    stored = pd.read_csv(FEEDERS / "withdrawals.csv")
+    again = withdrawals(factors[factors["feeder"].isin(chosen)])
+    kept = stored[stored["feeder"].isin(chosen)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, again, check_dtype=False, rtol=0, atol=1e-9)
+
+
+def test_many_feeders_nest_and_share_trunks():
+    hubs, grid = many_feeders(23, 0.6)
+    fewer, small = many_feeders(20, 0.6)
+    assert hubs.table["hub"].tolist()[:60] == fewer.table["hub"].tolist()
+    assert hubs.table["hub"][68] == "hub_3 of 23"
+    assert len(hubs) == 69
+    assert grid.lines[-3:] == ["trunk 1", "trunk 2", "trunk 3"]
+    assert grid.limit_mw[:100] == pytest.approx(small.limit_mw[:100], abs=0)
+    assert grid.limit_mw[115:117] == pytest.approx(small.limit_mw[100:], abs=0)
+    trunk = grid.factor.toarray()[-1]
+    assert np.flatnonzero(trunk).tolist() == list(range(60, 69))
+    assert set(np.unique(grid.factor.toarray())) == {0.0, 1.0}
+
+
+def test_trunk_carries_nine_tenths_of_its_feeders_backgrounds():
+    _, grid = many_feeders(12, 0.6)
+    first = grid.background_mw[0]  # line_1 has the largest background of a feeder
+    assert grid.background_mw[-2] == pytest.approx(9 * first)
+    assert grid.background_mw[-1] == pytest.approx(1.8 * first)
+
+
+def test_limits_are_shares_of_the_stored_loading():
+    hubs, grid = many_feeders(10, 0.5)
+    w_mw = pd.read_csv(FEEDERS / "withdrawals.csv").iloc[:30, 2:].to_numpy()
+    loading = grid.loading_mw(w_mw)
+    assert grid.limit_mw == pytest.approx(0.5 * np.abs(loading[:-1]).max(axis=1))
+    assert grid.import_mw == pytest.approx(0.5 * w_mw.sum(axis=0).max())
+    export = max(-0.95 * w_mw.sum(axis=0).min(), 0.095 * w_mw.sum(axis=0).max())
+    assert grid.export_mw == pytest.approx(export)
+    grid.assert_fits(hubs)
+
+
+@pytest.mark.parametrize("feeders", [0, 1001])
+def test_other_numbers_of_feeders_are_refused(feeders):
+    with pytest.raises(DataError, match="1 to 1000"):
+        many_feeders(feeders, 0.6)
+
+
+def test_missing_case_of_the_reference_is_named():
+    with pytest.raises(DataError, match="no such row"):
+        reference(3, 24, 0.7)
