@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyomo.environ as pyo
 import pytest
+from pyomo.core.expr.calculus.derivatives import differentiate
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -23,10 +24,18 @@ from flexlib import (
     Market,
     Network,
     Planes,
+    Tariff,
+    Unbounded,
     activate,
+    centralised,
+    claims,
     clear,
+    hub_instances,
     linearise,
+    no_pricing,
     power_flow,
+    printed_centralised,
+    printed_hubs,
     printed_milp,
     solve,
     supply_curve,
@@ -34,8 +43,13 @@ from flexlib import (
 from flexlib.certificate import CertificateError
 from flexlib.claims import read_errata
 from flexlib.claims_de_simone import corrected_clearing, market, published_clearing
+from flexlib.hub_followers import optimal_answers
+from flexlib.hub_model import least_cost_at
+from flexlib.hubs import VARIABLES
 from flexlib.linear_ac import linear_flow
 from flexlib.planes import LambdaBeta, along
+from flexlib.pricing_evaluation import best, worst
+from flexlib.pricing_inverse import AdderWeights
 from flexlib.replication import (
     clear_with_deviation,
     deviation_by_base_sign_a,
@@ -574,3 +588,156 @@ def test_shared_matrices_give_the_tree_away():
             seen, exact = seen + 1, exact + (recovered == downstream)
     assert seen > 200
     assert exact == seen
+
+
+def hub_values(m, name):
+    """Values of one variable of a solved printed model of hubs, shape (hubs, hours)."""
+    variable = getattr(m, name)
+    return np.array([[pyo.value(variable[i, t]) for t in m.T] for i in m.H])
+
+
+def test_without_an_equation_for_the_backlog_no_flexible_load_is_served():
+    hubs, _ = hub_instances.reference()
+    m = printed_hubs(hubs)
+    cost = solve(m).objective
+    arrives = hubs.table["flexible_load_mw"].to_numpy() * hubs.hours
+    np.testing.assert_allclose(hub_values(m, "u").sum(axis=1), arrives, atol=1e-6)
+    assert hub_values(m, "g").sum() > 0.1
+    m.backlog.deactivate()
+    assert solve(m).objective < cost - 1000
+    np.testing.assert_allclose(hub_values(m, "u"), 0.0, atol=1e-9)
+    for i, t in m.balance:  # g supplies: 1 MW of it is 1 MW less of import
+        body = m.balance[i, t].body
+        slope = {
+            name: differentiate(body, wrt=getattr(m, name)[i, t], mode="reverse_symbolic")
+            for name in ("g", "m_in")
+        }
+        assert slope["g"] == slope["m_in"] == 1
+
+
+def test_without_an_end_condition_stores_are_emptied():
+    hubs, _ = hub_instances.reference()
+    m = printed_hubs(hubs)
+    cost = solve(m).objective
+    last = m.T.last()
+    table = hubs.table
+    half = (table["battery_initial_soc"] * table["battery_mwh"]).to_numpy()
+    assert (hub_values(m, "e")[:, last] >= half - 1e-6).all()
+    for i in m.H:
+        m.e[i, last].setlb(table["battery_min_soc"][i] * table["battery_mwh"][i])
+        m.h[i, last].setlb(0.0)
+    assert solve(m).objective < cost - 300
+    lowest = (table["battery_min_soc"] * table["battery_mwh"]).to_numpy()
+    np.testing.assert_allclose(hub_values(m, "e")[:, last], lowest, atol=1e-6)
+    np.testing.assert_allclose(hub_values(m, "h")[:, last], 0.0, atol=1e-6)
+
+
+def test_hubs_alone_leave_their_congestion_open():
+    hubs, grid = hub_instances.reference()
+    found = no_pricing(hubs)
+    face, _, _ = optimal_answers(found.schedule.programme, found.tariff)
+    ends = [of(face, found.schedule.programme, grid) for of in (best, worst)]
+    for end in ends:  # both are optimal for every hub
+        own = (found.schedule.programme.cost * end.x).reshape(len(hubs), -1).sum(axis=1)
+        np.testing.assert_allclose(own, found.pays_eur, rtol=1e-9)
+    assert ends[1].congestion_mwh - ends[0].congestion_mwh == pytest.approx(0.6135, abs=1e-3)
+
+
+def test_background_and_withdrawals_load_a_line_in_the_same_direction():
+    hubs, grid = hub_instances.reference()
+    w = no_pricing(hubs).schedule.w_mw
+    turned = replace(grid, background_mw=-grid.background_mw)  # f_bg read as a consumption
+    hour = int(w.sum(axis=0).argmax())
+    more = w + 1.0 * (np.arange(24) == hour)
+    for read, grows in ((grid, True), (turned, False)):
+        flow = read.flow_mw(np.zeros_like(w))[:, hour]
+        assert (np.abs(read.flow_mw(0.1 * more)[:, hour]) > np.abs(flow)).all() == grows
+    m = printed_centralised(hubs, grid)
+    solve(m)
+    f = np.array([[pyo.value(m.f[k, t]) for t in m.T] for k in m.L])
+    np.testing.assert_allclose(f, grid.flow_mw(hub_values(m, "w")), atol=1e-9)
+    assert grid.congestion_mwh(w) > 3 * turned.congestion_mwh(w)
+
+
+def test_one_substation_overload_needs_two_rows():
+    hubs, grid = hub_instances.reference()
+    x = no_pricing(hubs).schedule.x.reshape(3, 24, -1)
+    total = (x[:, :, 0] - x[:, :, 1]).sum(axis=0)
+    over = np.maximum(total - grid.import_mw, 0), np.maximum(-total - grid.export_mw, 0)
+    assert (np.minimum(*over) == 0).all()
+    counted = []
+    for rows in (("import", "export"), ("import",)):
+        m = printed_centralised(hubs, grid)
+        for name in ("balance", "battery", "backlog", "hydrogen"):  # they hold, and all is fixed
+            getattr(m, name).deactivate()
+        for k, name in enumerate(VARIABLES):
+            for i, t in getattr(m, name):
+                getattr(m, name)[i, t].fix(x[i, t, k])
+        if "export" not in rows:
+            m.overload_export.deactivate()
+        solve(m)
+        counted.append(np.array([m.y[t].value for t in m.T]))
+    np.testing.assert_allclose(counted[0], over[0] + over[1], atol=1e-6)
+    assert counted[0].sum() > counted[1].sum() + 0.04
+
+
+def test_stage_1_alone_leaves_the_cost_open():
+    hubs, grid = hub_instances.reference()
+    m = printed_centralised(hubs, grid)
+    least = solve(m).objective
+    least_cost = solve(least_cost_at(m, least + 1e-9)).objective
+    for i, t in m.m_in:
+        m.m_in[i, t].setub(hubs.connection_mw[i, 0, t])
+        m.m_out[i, t].setub(hubs.connection_mw[i, 1, t])
+    m.dearest = pyo.Objective(expr=-m.own_cost.expr)
+    m.own_cost.deactivate()
+    assert -solve(m).objective > least_cost + 1000
+
+
+def test_benchmark_bounds_only_with_the_leaders_weights():
+    hubs, grid = hub_instances.reference(3, 24, 0.5)
+    grid = replace(grid, import_mw=0.5 * grid.import_mw)
+    right = centralised(hubs, replace(grid, line_weight=0.1)).congestion_mwh
+    m = printed_centralised(hubs, grid)  # all alike, as printed
+    unweighted = solve(m).objective
+    assert right < unweighted - 1  # which is no bound on weighted congestion
+    least_cost_at(m, unweighted + 1e-9)
+    m.own_cost.deactivate()
+    lines = sum(m.z_plus[k, t] + m.z_minus[k, t] for k in m.L for t in m.T)
+    m.weighted = pyo.Objective(expr=0.1 * lines + sum(m.y[t] for t in m.T))
+    assert solve(m).objective > right + 0.1  # nor is any of its schedules the best
+
+
+def test_change_in_time_does_not_see_unequal_hubs():
+    hubs, _ = hub_instances.reference()
+    one_pays = np.zeros((3, 24))
+    one_pays[0] = 60.0
+    as_printed = np.abs(np.diff(one_pays, axis=1)).sum()
+    assert as_printed == 0.0
+    fair = AdderWeights(level=0.0, smooth=0.0, fair=1.0)
+    assert fair.value(one_pays, hubs.neighbours) == pytest.approx(24 * 60.0)
+    assert fair.value(np.full((3, 24), 60.0), hubs.neighbours) == 0.0
+
+
+def test_an_adder_below_the_spread_pays_without_end():
+    hubs, _ = hub_instances.reference()
+    spread = (hubs.buy_eur_per_mwh - hubs.sell_eur_per_mwh).min(axis=1)
+    for adder, bounded in ((-spread.min() + 0.5, True), (-spread.min() - 0.5, False)):
+        m = printed_hubs(hubs)
+        i = int(spread.argmin())
+        m.own_cost.expr += adder * sum(m.m_in[i, t] for t in m.T)
+        if bounded:
+            assert np.isfinite(solve(m).objective)
+        else:
+            with pytest.raises(Unbounded):
+                solve(m)
+    with pytest.raises(DataError, match="a number from 0"):
+        Tariff(np.full((3, 24), -1.0))
+
+
+def test_poster_has_errata_and_no_claims():
+    assert len(read_errata("hub-poster")) >= 10
+    ledger = claims.ledger("hub-poster")
+    assert ledger.empty
+    assert claims.totals(ledger).empty
+    assert "hub-poster" not in set(claims.read_claims()["source"])
