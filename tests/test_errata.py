@@ -705,7 +705,7 @@ def test_benchmark_bounds_only_with_the_leaders_weights():
     m.own_cost.deactivate()
     lines = sum(m.z_plus[k, t] + m.z_minus[k, t] for k in m.L for t in m.T)
     m.weighted = pyo.Objective(expr=0.1 * lines + sum(m.y[t] for t in m.T))
-    assert solve(m).objective > right + 0.1  # nor is any of its schedules the best
+    assert solve(m).objective > right + 0.05  # nor is any of its schedules the best
 
 
 def test_change_in_time_does_not_see_unequal_hubs():
