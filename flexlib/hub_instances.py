@@ -11,9 +11,11 @@ import pandera.pandas as pa
 from scipy.sparse import block_diag, csr_array, kron, vstack
 
 from flexlib.errors import DataError, Fault
-from flexlib.hub_followers import no_pricing
 from flexlib.hub_grid import HubGrid, read_grid, read_limits
+from flexlib.hub_network import HubNetwork
 from flexlib.hubs import Hubs, read_hubs
+from flexlib.profiles import ASSIGNMENT, power_profiles
+from flexlib.readers import read_network
 from flexlib.tables import check_table, data_path, number_column, read_text_table, text_column
 
 SIZES = [
@@ -29,8 +31,13 @@ DRAWN = pa.DataFrameSchema(
         "pv": number_column("factor of its PV", "", 0, 10),
     }
 )
+SITES = pa.DataFrameSchema(
+    {"hub": text_column("hub", unique=True), "bus": text_column("bus of the network")}
+)
 _REFERENCE = "hubs/reference-3"
 _FEEDERS = "hubs/feeders-1000"
+_SIMBENCH = "hubs/simbench-mv"
+_OPEN_RING = 0.5
 _WINDOWS = {24: slice(0, 24), 12: slice(10, 22), 6: slice(16, 22)}
 _TRUNK_FEEDERS = 10
 _TRUNK_BACKGROUND = 0.9
@@ -102,7 +109,35 @@ def many_feeders(feeders: int, level: float) -> tuple[Hubs, HubGrid]:
         | {name: number_column("net withdrawal by method A", "MW", -1e6, 1e6) for name in hours}
     )
     w_mw = read_drawn(folder / "withdrawals.csv", schema)[hours].to_numpy()[: len(factors)]
-    return repeated(one, factors), limited_by(side_by_side(feeder, feeders), w_mw, level)
+    return repeated(one, factors), limited(side_by_side(feeder, feeders), w_mw, level)
+
+
+def simbench_mv() -> tuple[Hubs, HubNetwork]:
+    """Eight hubs on a feeder of a SimBench medium-voltage grid, in 24 hours of 2016-01-27.
+
+    Grid, loads, generators and profiles are SimBench's ("1-MV-rural--0-no_sw"), on the day of its
+    largest residual load; a hub stands in for each of the eight largest loads of its longest
+    feeder. Devices are those of the reference instance in proportion to the loads; prices are that
+    instance's, too. Lines and transformers may be used to half of their rating: the feeders are
+    halves of open rings and the transformers two, and each must be able to carry the other's load.
+    Flows are linear around hubs that withdraw the rated power of these loads in every hour.
+
+    Returns
+    -------
+    hubs : Hubs
+    site : HubNetwork
+        See `flexlib.hub_network.network_grid` for its grid, `flexlib.hub_network.ac_check` for its
+        AC check.
+    """
+    folder = data_path(_SIMBENCH)
+    hubs, network = read_hubs(folder), read_network(folder)
+    follows = read_drawn(folder / "assignment.csv", ASSIGNMENT)
+    sites = read_drawn(folder / "sites.csv", SITES).set_index("hub")["bus"]
+    p_kw = power_profiles(network, hubs.profiles, follows).to_numpy()
+    load_kva = p_kw * network.kva_per_kw
+    bus = sites[hubs.table["hub"]].reset_index(drop=True)
+    rated_mw = np.repeat(hubs.table[["demand_peak_mw"]].to_numpy(), hubs.hours, axis=1)
+    return hubs, HubNetwork(network, bus, load_kva, rated_mw, _OPEN_RING)
 
 
 def repeated(hubs: Hubs, factors: pd.DataFrame) -> Hubs:
@@ -164,12 +199,7 @@ def side_by_side(grid: HubGrid, feeders: int) -> HubGrid:
     )
 
 
-def limited(hubs: Hubs, grid: HubGrid, level: float) -> HubGrid:
-    """Limit a grid by shares of what method A loads it with, see `limited_by`."""
-    return limited_by(grid, no_pricing(hubs).schedule.w_mw, level)
-
-
-def limited_by(grid: HubGrid, w_mw: np.ndarray, level: float) -> HubGrid:
+def limited(grid: HubGrid, w_mw: np.ndarray, level: float) -> HubGrid:
     """Limit a grid by shares of what given withdrawals load it with.
 
     Parameters

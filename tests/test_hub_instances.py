@@ -3,23 +3,28 @@
 import numpy as np
 import pandas as pd
 import pytest
-from make_hubs import drawn, withdrawals
+from make_hubs import CODE, HUBS, drawn, sites, withdrawals
+from make_hubs import simbench_mv as made
 
 from flexlib.errors import DataError
+from flexlib.hub_followers import no_pricing
 from flexlib.hub_grid import read_limits
-from flexlib.hub_instances import limited, many_feeders, reference
+from flexlib.hub_instances import limited, many_feeders, reference, simbench_mv
+from flexlib.profiles import read_profiles
+from flexlib.readers import read_network
 from flexlib.tables import data_path
 
 CASES = [
     (hubs, hours, level) for hubs in (1, 2, 3) for hours in (6, 12, 24) for level in (0.6, 0.5)
 ]
 FEEDERS = data_path("hubs/feeders-1000")
+SIMBENCH = data_path("hubs/simbench-mv")
 
 
 @pytest.mark.parametrize(("hubs", "hours", "level"), CASES)
 def test_limits_of_the_reference_are_those_of_method_a(hubs, hours, level):
     case, grid = reference(hubs, hours, level)
-    ours = limited(case, grid, level)
+    ours = limited(grid, no_pricing(case).schedule.w_mw, level)
     assert ours.limit_mw.round(3) == pytest.approx(grid.limit_mw, abs=1e-9)
     assert round(ours.import_mw, 3) == pytest.approx(grid.import_mw, abs=1e-9)
     assert round(ours.export_mw, 3) == pytest.approx(grid.export_mw, abs=1e-9)
@@ -89,3 +94,52 @@ def test_other_numbers_of_feeders_are_refused(feeders):
 def test_missing_case_of_the_reference_is_named():
     with pytest.raises(DataError, match="no such row"):
         reference(3, 24, 0.7)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return made()
+
+
+@pytest.mark.parametrize(
+    "name", ["hubs", "sites", "profiles", "costs", "buses", "branches", "loads", "assignment"]
+)
+def test_tables_of_simbench_are_made_again(tables, name):
+    stored = pd.read_csv(SIMBENCH / f"{name}.csv")
+    again = tables[0][name].reset_index(drop=True)
+    pd.testing.assert_frame_equal(stored, again, check_dtype=False, rtol=1e-9, atol=0)
+
+
+def test_day_of_simbench_is_that_of_the_profiles(tables):
+    """The columns that both files have, on 2016-01-27."""
+    hubs, _ = simbench_mv()
+    year = read_profiles(data_path("profiles/simbench-2016-hourly.csv"))
+    assert f"{tables[1]:%Y-%m-%d %a}" == "2016-01-27 Wed"
+    both = [name for name in hubs.profiles if name in year]
+    assert len(both) == 9
+    day = year.loc["2016-01-27", both].to_numpy()
+    assert hubs.profiles[both].to_numpy() == pytest.approx(day, abs=0)
+
+
+def test_hubs_stand_in_for_the_largest_loads_of_the_feeder():
+    hubs, site = simbench_mv()
+    whole = read_network(CODE)
+    gone = whole.loads[~whole.loads["load"].isin(site.network.loads["load"])]
+    assert sorted(gone["bus"]) == sorted(site.hub_bus)
+    assert len(hubs) == HUBS
+    assert hubs.table["demand_peak_mw"].sum() == pytest.approx(gone["p_kw"].sum() / 1000)
+    feeder = [f"MV1.101 Bus {k}" for k in [*range(48, 69), 70]]
+    rest = whole.loads[whole.loads["bus"].isin(feeder) & ~whole.loads["load"].isin(gone["load"])]
+    others = rest[~rest["bus"].isin(gone["bus"])]
+    assert others["p_kw"].max() <= gone["p_kw"].min()
+    assert sites(whole)["bus"].tolist() == site.hub_bus.tolist()
+
+
+def test_sizes_of_simbench_hubs_are_in_proportion():
+    hubs, _ = simbench_mv()
+    one, _ = reference()
+    for k, row in hubs.table.iterrows():
+        model = one.table.iloc[k % 3]
+        scale = row["demand_peak_mw"] / model["demand_peak_mw"]
+        for name in ("battery_mwh", "electrolyser_mw", "pv_mwp", "h2_offtake_mw", "generator_mw"):
+            assert row[name] == pytest.approx(scale * model[name], abs=6e-5)
