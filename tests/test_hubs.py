@@ -435,6 +435,19 @@ def test_a_part_knows_its_lines(reference: Hubs) -> None:
     assert fault[:2] == ("frame profiles", "1")
 
 
+def test_more_hubs_than_the_file_has_are_named_by_their_row(reference: Hubs) -> None:
+    table = pd.concat([reference.table] * 2, ignore_index=True)
+    found = faults_of(lambda: replace(reference, table=table))
+    assert {fault[:4] for fault in found} == {
+        ("frame hubs", str(k), "hub", f"'hub_{k % 3 + 1}'") for k in range(6)
+    }
+    table["hub"] = [f"hub {k}" for k in range(6)]
+    assert len(replace(reference, table=table)) == 6
+    table.loc[5, "generator_mw"] = -1.0
+    (fault,) = faults_of(lambda: replace(reference, table=table))
+    assert fault[:4] == ("frame hubs", "5", "generator_mw", "-1")
+
+
 def test_neighbours_stand_on_one_feeder() -> None:
     feeders = ["a", "a", "b", "b", "b", "a"]
     hubs = small_hubs([50.0], [40.0], *({"feeder": feeder} for feeder in feeders))
