@@ -148,10 +148,10 @@ def test_the_gap_of_the_certificate_is_that_of_the_worst_hub() -> None:
     # beyond the optimum is no better than below it: a bound above the cost is wrong data
     beyond = replace(found, least_eur=found.pays_eur + 2e-6 * off)
     assert not beyond.certificate.ok
-    small = replace(found, pays_eur=np.array([0.0, 0.1, 50.0]))
-    small = replace(small, least_eur=small.pays_eur - [0.5e-6, 0.5e-6, 40e-6])
+    small = replace(found, pays_eur=np.array([0.0, 3.0, 50.0]))
+    small = replace(small, least_eur=small.pays_eur - [0.5e-6, 2.7e-6, 40e-6])
     assert small.certificate.checks[-1].ok  # below 1 EUR a gap counts in EUR, above as a share
-    assert small.certificate.checks[-1].value == pytest.approx(0.8e-6)
+    assert small.certificate.checks[-1].value == pytest.approx(0.9e-6)
     nothing = replace(found, least_eur=found.pays_eur - [np.inf, 0, 0])
     assert not nothing.certificate.ok
 
