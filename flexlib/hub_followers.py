@@ -162,7 +162,7 @@ def answered(
 
 
 def followers(programme: HubProgramme, tariff: Tariff) -> LinearProgram:
-    """The hubs' programmes under a tariff.
+    """The hubs' programmes under a tariff, :eq:`prices-follower`.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def followers(programme: HubProgramme, tariff: Tariff) -> LinearProgram:
 def optimal_answers(
     programme: HubProgramme, tariff: Tariff
 ) -> tuple[LinearProgram, np.ndarray, np.ndarray]:
-    """All optimal answers to a tariff: a face of the followers' programmes.
+    """All optimal answers to a tariff: a face of the followers' programmes, :eq:`prices-face`.
 
     A feasible point is optimal exactly if it is complementary to one optimal dual vector, whichever
     that is: variables with a reduced cost stay at their bound, rows with a dual value at theirs.
@@ -217,6 +217,8 @@ def near_optimal_answers(
     programme: HubProgramme, tariff: Tariff, eps_eur: np.ndarray
 ) -> LinearProgram:
     """All answers that cost each hub at most its tolerance more than its best.
+
+    The constraints of :eq:`prices-careless`.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class Prices:
 
     @property
     def optimal(self) -> bool:
-        """Whether no adders reach less congestion: it equals the bound of the benchmark."""
+        """Whether no adders do better, by :eq:`prices-bounds`: the benchmark's bound is met."""
         return self.gap_mwh <= CONGESTION_MWH * max(1.0, self.congestion_mwh)
 
     @property
@@ -110,7 +110,7 @@ def linear_prices(
     overload_eur_per_mwh: float = 1000.0,
     weights: AdderWeights | None = None,
 ) -> Prices:
-    """Adders on imports for least congestion, by linear programmes alone.
+    """Adders on imports for least congestion in :eq:`prices-bilevel`, by linear programmes alone.
 
     Two kinds of adders are tried: those of the soft quotas, with exports that follow the answers
     for some rounds, and those at which the benchmark's own schedule costs the hubs least more than
@@ -186,7 +186,7 @@ def quota_adder(
     cap_eur_per_mwh: float,
     overload_eur_per_mwh: float,
 ) -> np.ndarray:
-    """Adders of the linear programme for given exports.
+    """Adders :eq:`prices-adder` of the linear programme :eq:`prices-lp` for given exports.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def quota_adder(
 
 
 def best_answer(programme: HubProgramme, grid: HubGrid, tariff: Tariff) -> Answer:
-    """Of all optimal answers to a tariff the least congested: the optimistic one."""
+    """Of all optimal answers the least congested: the optimistic one of :eq:`prices-readings`."""
     face, _, dual = optimal_answers(programme, tariff)
     both = with_overloads(face, programme, grid)
     x = solve(replace(both, c=congestion_cost(both, grid))).x
@@ -237,7 +237,7 @@ def best_answer(programme: HubProgramme, grid: HubGrid, tariff: Tariff) -> Answe
 
 
 def conditions(benchmark: Centralised, cap_eur_per_mwh: float) -> pd.DataFrame:
-    """Conditions under which some adders reach the benchmark's congestion, at its dual values.
+    """Conditions :eq:`prices-conditions` of reaching the benchmark's congestion, at its duals.
 
     Parameters
     ----------

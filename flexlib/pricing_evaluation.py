@@ -57,7 +57,7 @@ class Extreme:
 
 
 def evaluated(hubs: Hubs, grid: HubGrid, tariff: Tariff) -> pd.DataFrame:
-    """Evaluate a tariff under optimistic, pessimistic and careless followers.
+    """Evaluate a tariff under the followers of :eq:`prices-readings` and :eq:`prices-careless`.
 
     A careless hub accepts 0.1 % of its cost without pricing, and 0.01 EUR at least.
 
@@ -123,6 +123,8 @@ def best(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Extr
 
 def worst(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Extreme:
     """Answer with the most congestion: exact where the binaries are few, bracketed beyond.
+
+    The maxima of :eq:`prices-readings` and :eq:`prices-careless`.
 
     Congestion is convex, so an ascent along its tangents finds an answer and a bound from below.
     From above: as if all hubs did in every hour and for each row alone what is worst for it; or

@@ -37,7 +37,7 @@ class AdderWeights:
     fair: float = 5e-4
 
     def value(self, adder: np.ndarray, neighbours: np.ndarray) -> float:
-        """Regularisation of adders of shape (hubs, hours); for `neighbours` see `Hubs`."""
+        """Regularisation in :eq:`prices-bilevel` of adders (hubs, hours); `neighbours`: `Hubs`."""
         smooth = np.abs(np.diff(adder, axis=1)).sum()
         fair = np.abs(adder[neighbours[:, 1]] - adder[neighbours[:, 0]]).sum()
         return float(self.level * np.abs(adder).sum() + self.smooth * smooth + self.fair * fair)
@@ -46,7 +46,7 @@ class AdderWeights:
 def cheapest_adder(
     programme: HubProgramme, x: np.ndarray, cap: float, weights: AdderWeights
 ) -> np.ndarray:
-    """Adders of least regularisation at which schedules are optimal for every hub.
+    """Adders of least regularisation at which schedules are optimal, :eq:`prices-inverse`.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def cheapest_adder(
 
 
 def closest_adder(programme: HubProgramme, x: np.ndarray, cap: float) -> np.ndarray:
-    """Adders at which given schedules cost all hubs together least more than their best ones.
+    """Adders at which schedules cost the hubs least more than their best, :eq:`prices-regret`.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def closest_adder(programme: HubProgramme, x: np.ndarray, cap: float) -> np.ndar
     Returns
     -------
     numpy.ndarray, shape (hubs, hours)
-        Of several such the least in sum. If the schedules are optimal at any adders from 0 to the
-        cap, they are at these.
+        Of several such the least in sum. If the schedules are optimal at some adders from 0 to the
+        cap, they cost at most 1e-4 EUR more than the best at these, for each EUR/MWh of those.
     """
     n, columns, rows = np.prod(programme.shape[:2]), len(programme.cost), len(programme.b)
     above = np.maximum(x - programme.lower, 0.0)
