@@ -88,9 +88,8 @@ def year():
     return quarters.set_axis(time).rename(columns=names).resample("h").mean().round(4) + 0.0
 
 
-def assignment(network):
+def assignment(net, network):
     """Profile and rated power of each load and generator of the grid."""
-    net = simbench.get_simbench_net(CODE)
     known = {theirs: ours for ours, theirs in GENERATORS.items()}
     profile = {
         row.name: f"load_{row.profile.lower().replace('-', '_')}"
@@ -119,10 +118,10 @@ def sites(network):
     return largest.head(HUBS).sort_values("bus", key=lambda bus: bus.map(order))
 
 
-def simbench_mv():
+def simbench_mv(net):
     """Tables of the instance by name, and the beginning of its day."""
-    network, profiles, one = read_network(CODE), year(), reference()[0]
-    follows, chosen = assignment(network), sites(network)
+    network, profiles, one = read_network(net), year(), reference()[0]
+    follows, chosen = assignment(net, network), sites(network)
     residual = power_profiles(network, profiles, follows).sum(axis=1)
     day = residual.idxmax().normalize()
     hubs = one.table.iloc[np.arange(HUBS) % len(one)].reset_index(drop=True)
@@ -159,7 +158,7 @@ if __name__ == "__main__":
     factors = drawn()
     write(factors, "feeders-1000/hubs.csv")
     write(withdrawals(factors), "feeders-1000/withdrawals.csv")
-    tables, day = simbench_mv()
+    tables, day = simbench_mv(simbench.get_simbench_net(CODE))
     for name, table in tables.items():
         write(table, f"simbench-mv/{name}.csv")
     print(f"simbench-mv: {day:%Y-%m-%d}")

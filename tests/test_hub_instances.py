@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import simbench
 from make_hubs import CODE, HUBS, drawn, sites, withdrawals
 from make_hubs import simbench_mv as made
 
@@ -97,8 +98,13 @@ def test_missing_case_of_the_reference_is_named():
 
 
 @pytest.fixture(scope="module")
-def tables():
-    return made()
+def net():
+    return simbench.get_simbench_net(CODE)
+
+
+@pytest.fixture(scope="module")
+def tables(net):
+    return made(net)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +127,9 @@ def test_day_of_simbench_is_that_of_the_profiles(tables):
     assert hubs.profiles[both].to_numpy() == pytest.approx(day, abs=0)
 
 
-def test_hubs_stand_in_for_the_largest_loads_of_the_feeder():
+def test_hubs_stand_in_for_the_largest_loads_of_the_feeder(net):
     hubs, site = simbench_mv()
-    whole = read_network(CODE)
+    whole = read_network(net)
     gone = whole.loads[~whole.loads["load"].isin(site.network.loads["load"])]
     assert sorted(gone["bus"]) == sorted(site.hub_bus)
     assert len(hubs) == HUBS
