@@ -61,8 +61,8 @@ class HubNetwork:
     Raises
     ------
     DataError
-        Naming hubs at buses that the network does not have, loads of another shape or not finite,
-        and a share that is not above 0.
+        Naming hubs at buses that the network does not have, loads and withdrawals of another shape
+        or not finite, and a share that is not above 0.
     """
 
     network: Network
@@ -123,7 +123,7 @@ class HubNetwork:
         """
         ends = self.flow.admittance.i_base_end_a.reshape(2, -1)
         v_pu = np.abs(self.flow.v_pu[:, self._end_bus])
-        most = v_pu * self.limit_a / ends  # MVA: the base is 1 MVA
+        most = v_pu * self.limit_a / ends * S_BASE_KVA / 1000  # MVA
         p_mw = np.sqrt(np.maximum(most**2 - end_mva(self.flow).imag ** 2, 0.0))
         return np.asarray(p_mw[:, :, self.line].min(axis=(0, 1)))
 
