@@ -21,7 +21,7 @@ from flexlib.handover import light_model_header, read_light_model, write_light_m
 from flexlib.hub_followers import Answer, answer, no_pricing
 from flexlib.hub_grid import HubGrid, read_grid, read_limits
 from flexlib.hub_model import printed_centralised, printed_hubs
-from flexlib.hub_network import network_grid
+from flexlib.hub_network import HubNetwork, ac_check, network_grid
 from flexlib.hubs import Hubs, read_hubs
 from flexlib.light_model import LightModel, linearise
 from flexlib.market import Market, read_offers
@@ -66,6 +66,7 @@ __all__ = [
     "Ellipsoid",
     "FlexlibError",
     "HubGrid",
+    "HubNetwork",
     "Hubs",
     "Infeasible",
     "LambdaBeta",
@@ -84,6 +85,7 @@ __all__ = [
     "SupplyCurve",
     "Tariff",
     "Unbounded",
+    "ac_check",
     "activate",
     "answer",
     "centralised",
