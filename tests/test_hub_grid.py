@@ -301,6 +301,12 @@ def test_a_missing_table_of_lines(tmp_path: Path, hubs: Hubs, limits: pd.Series)
     assert (fault[0], fault[3]) == ("lines.csv", "no such file")
 
 
+def test_limits_go_by_name(hubs: Hubs, limits: pd.Series) -> None:
+    one, other = (read_grid(REFERENCE, hubs, some) for some in (limits, limits.iloc[::-1]))
+    np.testing.assert_array_equal(one.limit_mw, other.limit_mw)
+    assert (one.import_mw, one.export_mw) == (other.import_mw, other.export_mw)
+
+
 def test_limits_that_are_missing_twice_or_no_numbers(hubs: Hubs, limits: pd.Series) -> None:
     rows = ["substation_import", "substation_export", "line_2"]
     found = faults_of(lambda: read_grid(REFERENCE, hubs, limits.drop(rows)))
