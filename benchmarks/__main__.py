@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
+from benchmarks import hub_scale
 from benchmarks.cases import CASES
-from benchmarks.measure import machine, measure, write_records
+from benchmarks.measure import EXTRAS, FOLDER, machine, measure, write_records
 from benchmarks.peers import INSTALL
 from benchmarks.scale import scale_record
 from benchmarks.voronoi_scale import SIZES, growth_record
 
-FOLDER = Path(__file__).parents[1] / "data" / "benchmarks"
-
 
 def main() -> None:
-    if not find_spec("rsome"):
-        print(f"RSOME is left out; to compare with it too: {INSTALL}")
+    for name in EXTRAS:
+        if not find_spec(name):
+            print(f"{name} is left out; to compare with it too: {INSTALL}")
     parts = []
     with tqdm(total=len(CASES), unit="case") as progress:
         for name, build in CASES.items():
@@ -37,6 +36,9 @@ def main() -> None:
     with tqdm(total=len(SIZES) + 1, unit="size") as progress:
         records["voronoi-scale"] = growth_record(progress.update)
     print(records["voronoi-scale"].to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+    with tqdm(total=sum(len(methods) for _, _, methods in hub_scale.SIZES), unit="row") as progress:
+        records["hubs-scale"] = hub_scale.hub_record(progress.update)
+    print(records["hubs-scale"].to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     write_records(records, FOLDER)
     print(f"Written: {', '.join(records)} (CSV) and machine.json in data/benchmarks.")
     print("Next: make data, make references")

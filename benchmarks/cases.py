@@ -14,6 +14,7 @@ import numpy as np
 from pyomo.contrib.solver.solvers.highs import Highs
 
 from benchmarks.feeders import feeder_12, generated
+from benchmarks.hub_sides import by_cvxpy, by_linopy, by_pyomo, ours
 from benchmarks.milp import highs_cost, milp_program
 from benchmarks.pandapower_side import LIGHTSIM, NUMBA, pandapower_net, voltages_pu
 from benchmarks.peers import pyros_cost, rsome_cost
@@ -29,6 +30,8 @@ from benchmarks.sensitivities import (
 )
 from flexlib import Market, power_flow, printed_model, solve
 from flexlib.bids import Connected
+from flexlib.hub_instances import many_feeders
+from flexlib.hub_programme import HubProgramme
 from flexlib.light_model import linearise
 from flexlib.planes import along
 from flexlib.robust_arrays import robust_optimum
@@ -46,6 +49,7 @@ PYROS, RSOME, EVERY = "PyROS", "RSOME", ", every limit"
 CORNERS = "every corner, NumPy"
 ONE_CORNER = "pandapower, {}, one corner at a time"
 HIGHS = "whole programme, HiGHS"
+LINOPY, CVXPY = "linopy", "cvxpy"
 TOLERANCE = 1e-9  # primal and dual feasibility asked of HiGHS on every side
 RUNS = 7
 FEW = 3  # runs of cases that take long
@@ -65,7 +69,7 @@ class Case:
     what : str
         Name of the computation, the same at every size.
     counts : dict
-        Its size: buses, and whichever of uncertain_loads, offers, bids and points it has.
+        Its size: whichever of buses, uncertain_loads, offers, bids, points and hubs it has.
     rows : int
         Rows of our programme, margins computed, load cases solved, or sensitivities.
     ours : callable
@@ -273,6 +277,38 @@ def milp_case(count: int, *, only_binding: bool, runs: int = FEW) -> Case:
     )
 
 
+def hub_case(hubs: int, *, planned: bool, printed: bool = True, runs: int = FEW) -> Case:
+    """Build and solve method A or B of energy hubs; the sides return what `hub_sides` says.
+
+    Parameters
+    ----------
+    hubs : int
+        A multiple of three.
+    planned : bool
+        Method B instead of A.
+    printed : bool
+        Whether the printed model runs too. linopy runs if installed.
+    runs : int
+    """
+    many, grid = many_feeders(hubs // 3, 0.6)
+    given = (many, grid) if planned else (many,)
+    tools = {LINOPY: by_linopy, CVXPY: by_cvxpy, PYOMO: by_pyomo}
+    packages = {LINOPY: "linopy", CVXPY: "cvxpy", PYOMO: "pyomo"}
+    names = [LINOPY] if find_spec("linopy") else []
+    names += [CVXPY, PYOMO] if printed else [CVXPY]
+    limits = 2 * len(grid.names) * many.hours if planned else 0
+    return Case(
+        what="method B" if planned else "method A",
+        counts={"hubs": hubs},
+        rows=len(HubProgramme(many).b) + limits,
+        ours=partial(ours, *given),
+        peers={name: partial(tools[name], *given) for name in names},
+        versions={name: _versions(packages[name], "highspy") for name in names},
+        tolerance=1e-3,
+        runs=runs,
+    )
+
+
 def _counts(market: Market) -> dict[str, int]:
     return {
         "buses": len(market.network.buses),
@@ -313,4 +349,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "sensitivities-9105": lambda: sensitivity_case(of_the_semi_urban_grid(), sample=20, runs=FEW),
     "activation-3": lambda: milp_case(3, only_binding=False),
     "activation-10": lambda: milp_case(10, only_binding=True, runs=1),
+    "hubs-A-30": lambda: hub_case(30, planned=False, runs=RUNS),
+    "hubs-A-300": lambda: hub_case(300, planned=False),
+    "hubs-B-30": lambda: hub_case(30, planned=True),
+    "hubs-B-300": lambda: hub_case(300, planned=True, printed=False),
 }

@@ -21,15 +21,17 @@ import pandas as pd
 
 from benchmarks.cases import RUNS, Case, Side
 
+FOLDER = Path(__file__).parents[1] / "data" / "benchmarks"
 SAMPLE_S = 0.05  # shorter computations are repeated within one run
-COUNTS = ["buses", "uncertain_loads", "offers", "bids", "points", "rows"]
+COUNTS = ["buses", "uncertain_loads", "offers", "bids", "points", "hubs", "rows"]
 COLUMNS = [
     "case", "what", *COUNTS, "runs", "ours_s", "ours_solver_s", "other_s", "other_solver_s",
     "ratio_median", "ratio_min", "ratio_max", "share", "data_s", "peer", "peer_version",
 ]  # fmt: skip
-PACKAGES = ["flexlib", "highspy", "lightsim2grid", "numba", "numpy", "pandapower"]
+PACKAGES = ["cvxpy", "flexlib", "highspy", "lightsim2grid", "numba", "numpy", "pandapower"]
 PACKAGES += ["power-grid-model", "pyomo", "scipy", "simbench"]
-PACKAGES += ["rsome"] if find_spec("rsome") else []
+EXTRAS = ("linopy", "rsome")  # peers of peers.txt
+PACKAGES += [name for name in EXTRAS if find_spec(name)]
 
 
 def measure(

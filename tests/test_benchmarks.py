@@ -6,27 +6,43 @@ Nothing here is timed: no test depends on how fast anything is.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import cases, feeders, grids, milp, sensitivities, voronoi_scale
+from benchmarks import (
+    cases,
+    feeders,
+    grids,
+    hub_scale,
+    hub_sides,
+    milp,
+    peers,
+    sensitivities,
+    voronoi_scale,
+)
 from benchmarks.measure import (
     COLUMNS,
     COUNTS,
+    EXTRAS,
     assert_agreement,
     machine,
     measure,
     write_records,
 )
 from benchmarks.scale import SIZES, market_of, scale_row
-from flexlib import Market, clear, data_path, solve
+from flexlib import Market, clear, data_path, solve, solver
 from flexlib.bids import Connected
+from flexlib.hub_instances import many_feeders
+from flexlib.hub_programme import HubProgramme
 from flexlib.light_model import linearise
+from flexlib.linear_program import LinearProgram
 from flexlib.robust_limits import limits_that_can_bind
 from flexlib.robust_rows import current_margins_a, first_rows
 from flexlib.stand_in import StandIn, stand_in
@@ -36,6 +52,7 @@ from flexlib.voronoi_points import k_means
 
 SECONDS = ["ours_s", "ours_solver_s", "other_s", "other_solver_s", "data_s"]
 RATIOS = ["ratio_min", "ratio_median", "ratio_max"]
+KINDS = ["market-12", "market", "margins", "corners", "method A", "method B"]
 
 
 @cache
@@ -55,6 +72,8 @@ def tiny_case(kind: str) -> cases.Case:
         return cases.market_case(tiny())
     if kind == "margins":
         return cases.margin_case(tiny())
+    if kind in ("method A", "method B"):
+        return cases.hub_case(6, planned=kind == "method B")
     pytest.importorskip("pandapower")
     return cases.corner_case(tiny())
 
@@ -73,14 +92,15 @@ def injections() -> sensitivities.Injections:
     return sensitivities.of_the_stand_in()
 
 
-every_kind = pytest.mark.parametrize("kind", ["market-12", "market", "margins", "corners"])
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def test_record_has_its_columns_and_units() -> None:
     assert list(record().columns) == COLUMNS
     assert {name for name in COLUMNS if name.endswith("_s")} == set(SECONDS)
     assert record()[["ours_s", "other_s", *RATIOS]].gt(0).all(axis=None)
-    assert record()[["buses", "rows"]].gt(0).all(axis=None)
+    assert record()["rows"].gt(0).all()
+    assert record()[["buses", "hubs"]].gt(0).sum(axis=1).eq(1).all()
     assert (record()[COUNTS].gt(0) | record()[COUNTS].isna()).all(axis=None)
     assert record()["runs"].ge(1).all()
     assert record()["share"].between(0, 1, inclusive="right").all()
@@ -108,15 +128,16 @@ def test_record_and_code_have_the_same_cases() -> None:
     }
     columns = ["case", "what", "peer", "rows", "share", *COUNTS[:-1]]
     found = record().fillna(dict.fromkeys(COUNTS, 0)).round({"share": 4})
-    if not find_spec("rsome"):
-        found = found[~found["peer"].str.startswith(cases.RSOME)]
+    for name, peer in (("rsome", cases.RSOME), ("linopy", cases.LINOPY)):
+        if not find_spec(name):
+            found = found[~found["peer"].str.startswith(peer)]
     assert set(found[columns].itertuples(index=False, name=None)) == expected
 
 
 def test_machine_is_named_with_all_versions() -> None:
     about = json.loads(data_path("benchmarks/machine.json").read_text(encoding="utf-8"))
     assert about.keys() == machine().keys()
-    assert about["packages"].keys() - {"rsome"} == machine()["packages"].keys() - {"rsome"}
+    assert about["packages"].keys() - set(EXTRAS) == machine()["packages"].keys() - set(EXTRAS)
     assert about["cpu"]
     versions = {f"{name} {number}" for name, number in about["packages"].items()}
     assert set(", ".join(record()["peer_version"]).split(", ")) <= versions
@@ -150,10 +171,11 @@ def test_measured_rows_are_those_of_the_record(tmp_path, monkeypatch) -> None:
         "record": rows,
         "scale": pd.DataFrame([scale_row(tiny(), runs=1)]),
         "voronoi-scale": pd.DataFrame(growth),
+        "hubs-scale": hub_rows(3, runs=1),
     }
     write_records(records, tmp_path)
     assert list(pd.read_csv(tmp_path / "record.csv").columns) == COLUMNS
-    for name in ("scale", "voronoi-scale"):
+    for name in ("scale", "voronoi-scale", "hubs-scale"):
         kept = pd.read_csv(data_path(f"benchmarks/{name}.csv"))
         assert list(pd.read_csv(tmp_path / f"{name}.csv").columns) == list(kept.columns)
     assert json.loads((tmp_path / "machine.json").read_text(encoding="utf-8")) == machine()
@@ -287,3 +309,117 @@ def test_record_of_growth_has_the_sizes_of_the_code() -> None:
     assert least["again_s"] > 0
     again = voronoi_scale.least_row(stand_in("down"), runs=1)
     assert least["rounds"] == again["rounds"]
+
+
+def hub_rows(hubs: int, runs: int = 2, level: float = 0.6) -> pd.DataFrame:
+    rows = hub_scale.size_rows(level, hubs, list(hub_scale.METHODS), runs)
+    return pd.DataFrame(rows, columns=hub_scale.COLUMNS)
+
+
+@pytest.mark.parametrize("side", ["by_linopy", "by_cvxpy", "by_pyomo"])
+@pytest.mark.parametrize("level", [0.6, 0.5])
+def test_every_tool_finds_method_a_and_b(side: str, level: float) -> None:
+    if side == "by_linopy":
+        pytest.importorskip("linopy")
+    hubs, grid = many_feeders(4, level)
+    found = getattr(hub_sides, side)
+    np.testing.assert_allclose(found(hubs), hub_sides.ours(hubs), rtol=1e-9)
+    congestion, cost = hub_sides.ours(hubs, grid)
+    assert found(hubs, grid).tolist() == pytest.approx([congestion, cost], rel=1e-7, abs=1e-6)
+    assert cost > hub_sides.ours(hubs)[0] + 1
+    assert (congestion > 0.1) == (level == 0.5)
+
+
+def test_tools_get_the_bounds_and_costs_of_the_arrays() -> None:
+    hubs, _ = many_feeders(2, 0.6)
+    programme = HubProgramme(hubs)
+    for name, (lower, upper) in hub_sides.bounds(hubs).items():
+        np.testing.assert_allclose(lower, programme.lower[programme.column(name)])
+        np.testing.assert_allclose(upper, programme.upper[programme.column(name)])
+        cost = hub_sides.costs(hubs).get(name, np.zeros(1))
+        np.testing.assert_allclose(
+            *np.broadcast_arrays(cost, programme.cost[programme.column(name)])
+        )
+
+
+@pytest.mark.parametrize(("hubs", "way"), [(30, "choose"), (300, "ipm")])
+def test_tools_solve_by_the_method_of_our_door(hubs: int, way: str, monkeypatch) -> None:
+    given = many_feeders(hubs // 3, 0.6)
+    assert hub_sides.options(*given)["solver"] == way
+    assert hub_sides._LARGE == solver._LARGE
+
+    def counted(program: LinearProgram) -> None:
+        raise RuntimeError(f"{len(program.c) > solver._LARGE}")
+
+    monkeypatch.setattr(sys.modules["flexlib.centralised"], "solve", counted)
+    with pytest.raises(RuntimeError, match=f"{way == 'ipm'}"):
+        hub_sides.ours(*given)
+
+
+def test_without_linopy_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "linopy", None)
+    hubs, _ = many_feeders(1, 0.6)
+    with pytest.raises(ModuleNotFoundError, match=peers.INSTALL):
+        hub_sides.by_linopy(hubs)
+    listed = Path(peers.__file__).with_name("peers.txt").read_text(encoding="utf-8")
+    assert "\nlinopy==" in listed
+
+
+def test_times_of_hubs_add_up_and_methods_follow() -> None:
+    rows = hub_rows(3, level=0.5).set_index("method")
+    parts = rows[["arrays_s", "checks_s", "solver_s"]]
+    assert parts.gt(0).all(axis=None)
+    assert rows["runs"].eq(2).all()
+    assert list(rows["solver_runs"][["A", "B"]]) == [1, 2]
+    assert rows["solver_runs"]["prices"] >= 4
+    assert rows["congestion_mwh"]["A"] > rows["congestion_mwh"]["prices"]
+    assert rows["congestion_mwh"]["prices"] > rows["bound_mwh"]["prices"] - 1e-6
+    assert rows["peak_mb"].is_monotonic_increasing
+    alone = list(hub_scale.size_rows(0.5, 3, ["prices"], runs=1))
+    assert [row["method"] for row in alone] == ["prices"]
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, asked, ticks = tmp_path / "unfinished.csv", [], []
+    sizes = [(0.6, 3, ("A", "B")), (0.5, 3, ("A", "B"))]
+    monkeypatch.setattr(hub_scale, "SIZES", sizes)
+
+    def row(level: float, hubs: int, methods: list[str]):
+        for method in methods:
+            asked.append((level, method))
+            if len(asked) == 4:
+                raise RuntimeError("stopped")
+            yield dict.fromkeys(hub_scale.COLUMNS, 1.0) | {
+                "level": level, "hubs": hubs, "method": method,
+            }  # fmt: skip
+
+    monkeypatch.setattr(hub_scale, "_measured_apart", row)
+    with pytest.raises(RuntimeError, match="stopped"):
+        hub_scale.hub_record(path=path)
+    record = hub_scale.hub_record(lambda: ticks.append(1), path)
+    assert asked == [(0.6, "A"), (0.6, "B"), (0.5, "A"), (0.5, "B"), (0.5, "B")]
+    assert len(ticks) == len(record) == 4
+    assert list(record.columns) == hub_scale.COLUMNS
+    assert not path.exists()
+
+
+def test_a_size_is_measured_by_a_process_of_its_own() -> None:
+    (row,) = hub_scale._measured_apart(0.6, 3, ["A"])
+    assert set(hub_scale.COLUMNS) - set(row) == {"bound_mwh"}
+    assert row["peak_mb"] >= row["start_mb"] > 10
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        list(hub_scale._measured_apart(0.6, 3000000, ["A"]))
+
+
+def test_record_of_hubs_has_the_sizes_and_results_of_the_code() -> None:
+    kept = pd.read_csv(data_path("benchmarks/hubs-scale.csv"))
+    sizes = [(level, hubs, m) for level, hubs, methods in hub_scale.SIZES for m in methods]
+    assert list(kept[hub_scale.KEYS].itertuples(index=False, name=None)) == sizes
+    times = ["total_s", "arrays_s", "checks_s", "solver_s"]
+    assert kept[[*times, "peak_mb", "runs", "solver_runs"]].gt(0).all(axis=None)
+    np.testing.assert_allclose(kept[times[1:]].sum(axis=1), kept["total_s"], rtol=0.1)
+    for level in (0.6, 0.5):
+        again = hub_rows(30, runs=1, level=level)
+        found = kept[(kept["hubs"] == 30) & (kept["level"] == level)]
+        for column in ("lines", "congestion_mwh", "bound_mwh"):
+            np.testing.assert_allclose(found[column], again[column], rtol=1e-2, atol=1e-6)
