@@ -100,11 +100,17 @@ def test_rounding_at_an_infinite_limit_does_not_cost_the_bound() -> None:
     assert dual_bound(two, np.array([1.0, -1e-3])) == -INF
 
 
+def test_rounding_at_a_finite_limit_counts() -> None:
+    # the same small reduced cost, -5e-8, with up to 1e6 of x: what it may be worth is taken off
+    problem = program([1.0, 1.0], [[1.0, 0.0]], [2], [INF], 0, [1e6, INF])
+    assert dual_bound(problem, np.array([1.0 + 5e-8])) == pytest.approx(2 - 0.05, abs=1e-6)
+
+
 def test_rounding_where_large_terms_cancel() -> None:
-    # c - A'y is the difference of terms of 1e9: what is left of it, 1e-4, is rounding
+    # 1e-4 is rounding beside a cost of 1e9
     problem = program([1e9 - 1e-4, 0.0], [[1.0, 0.0]], [2], [INF])
     assert dual_bound(problem, np.array([1e9])) == pytest.approx(2e9)
-    # with a small cost, terms of 1e9 still cancel to less than 1e-12 of them
+    # without a cost, 1e-4 is less than 1e-12 of the terms of 1e9 that it is the difference of
     problem = program([0.0, 0.0], [[1.0, 0.0], [1.0, 0.0]], [2, 2], [2, 2])
     assert dual_bound(problem, np.array([1e9 + 1e-4, -1e9])) == pytest.approx(2e-4, abs=1e-6)
 
