@@ -2,7 +2,7 @@
 
 In MW and MWh, periods of one hour. Read it beside the chapter. Everything is written from the
 tables of hubs and grid; `flexlib.hub_programme` and `flexlib.centralised` make the same programmes
-as arrays, much faster, and share no line with this module.
+as arrays, much faster, and share the tables with this module and nothing else.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def printed_centralised(hubs: Hubs, grid: HubGrid) -> pyo.ConcreteModel:
 
 
 def least_cost_at(m: pyo.ConcreteModel, congestion_mwh: float) -> pyo.ConcreteModel:
-    """Turn stage 1 of method B into stage 2: least cost at a congestion.
+    """Turn stage 1 of method B into stage 2: least cost at a congestion, :eq:`hubs-least-cost`.
 
     Parameters
     ----------
@@ -186,27 +186,27 @@ def eq_substation(m: pyo.ConcreteModel, t: int) -> pyo.Expression:
 
 
 def eq_overload_plus(m: pyo.ConcreteModel, k: int, t: int) -> pyo.Expression:
-    """Overload of a line whose flow is positive, :eq:`hubs-overload`."""
+    """Overload of a line whose flow is positive, :eq:`hubs-overload`, by :eq:`hubs-epigraph`."""
     return _within(m.f[k, t] - m.z_plus[k, t], m.grid.limit_mw[k])
 
 
 def eq_overload_minus(m: pyo.ConcreteModel, k: int, t: int) -> pyo.Expression:
-    """Overload of a line whose flow is negative, :eq:`hubs-overload`."""
+    """Overload of a line whose flow is negative, :eq:`hubs-overload`, by :eq:`hubs-epigraph`."""
     return _within(-m.f[k, t] - m.z_minus[k, t], m.grid.limit_mw[k])
 
 
 def eq_overload_import(m: pyo.ConcreteModel, t: int) -> pyo.Expression:
-    """Overload of the substation by imports, :eq:`hubs-overload-substation`."""
+    """Overload by imports, :eq:`hubs-overload-substation`, by :eq:`hubs-epigraph`."""
     return _within(m.S[t] - m.y[t], m.grid.import_mw)
 
 
 def eq_overload_export(m: pyo.ConcreteModel, t: int) -> pyo.Expression:
-    """Overload of the substation by exports, :eq:`hubs-overload-substation`."""
+    """Overload by exports, :eq:`hubs-overload-substation`, by :eq:`hubs-epigraph`."""
     return _within(-m.S[t] - m.y[t], m.grid.export_mw)
 
 
 def eq_congestion(m: pyo.ConcreteModel) -> pyo.Expression:
-    """Weighted sum of all overloads, :eq:`hubs-stage-1`, MWh."""
+    """Weighted sum of all overloads, :eq:`hubs-congestion`, MWh."""
     lines = sum(m.z_plus[k, t] + m.z_minus[k, t] for k in m.L for t in m.T)
     return m.grid.line_weight * lines + m.grid.substation_weight * sum(m.y[t] for t in m.T)
 
