@@ -113,6 +113,8 @@ def test_rounding_where_large_terms_cancel() -> None:
     # without a cost, 1e-4 is less than 1e-12 of the terms of 1e9 that it is the difference of
     problem = program([0.0, 0.0], [[1.0, 0.0], [1.0, 0.0]], [2, 2], [2, 2])
     assert dual_bound(problem, np.array([1e9 + 1e-4, -1e9])) == pytest.approx(2e-4, abs=1e-6)
+    turned = program([0.0, 0.0], [[1.0, 0.0], [-1.0, 0.0]], [2, -2], [2, -2])
+    assert dual_bound(turned, np.array([1e9 + 1e-4, 1e9])) == pytest.approx(2e-4, abs=1e-6)
 
 
 def test_no_column_is_integer_unless_said() -> None:
