@@ -19,6 +19,7 @@ from hub_cases import (
     random_grid,
     random_hubs,
 )
+from scipy.sparse import csr_array
 
 from flexlib import DataError, NotProven, pricing_evaluation
 from flexlib.centralised import centralised
@@ -44,6 +45,10 @@ def tiny(seed):
     if seed % 3 == 0:
         grid = replace(grid, line_weight=2.0, substation_weight=0.5)
     tariff = linear_prices(centralised(hubs, grid)).answer.tariff
+    if seed % 6 == 1:
+        factor = grid.factor.toarray()
+        factor[0, 0] = -0.5  # a withdrawal that relieves a line, which only prices refuse
+        grid = replace(grid, factor=csr_array(factor))
     if seed % 4 == 0:
         above = rng.uniform(0, 1.5, tariff.shape)
         tariff = Tariff(tariff.adder_eur_per_mwh, (Block(above, rng.uniform(0, 40, above.shape)),))
@@ -131,6 +136,52 @@ def test_brackets_are_often_narrow_and_sometimes_open(monkeypatch):
     tables = [evaluated(*tiny(seed)).loc[["pessimistic", CARELESS]] for seed in SEEDS]
     proofs = [proof for table in tables for proof in table["proof"]]
     assert 0 < proofs.count("bracket") < len(proofs)
+
+
+@pytest.mark.parametrize("way", ["import", "export"])
+def test_ascent_finds_much_in_either_direction(way, monkeypatch):
+    """With one limit and one hub, what is found without binaries is most of what there is."""
+    monkeypatch.setattr(pricing_evaluation, "_MOST_BINARIES", 0)
+    found, exact = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        hubs = random_hubs(rng, 1, 2)
+        grid = random_grid(rng, hubs, 1.0)
+        ends = {"import_mw": np.inf, "export_mw": np.inf, f"{way}_mw": 0.1}
+        grid = replace(grid, limit_mw=np.full(len(grid.lines), np.inf), **ends)
+        near = near_optimal_answers(HubProgramme(hubs), no_tariff(1, 2), np.array([5.0]))
+        found.append(worst(near, HubProgramme(hubs), grid).least_mwh)
+        exact.append(most_congested(hubs, grid, no_tariff(1, 2), np.array([5.0])))
+    assert (np.array(found) <= np.array(exact) + 1e-5).all()
+    assert sum(exact) > 1
+    assert sum(found) > 0.9 * sum(exact)
+
+
+@pytest.mark.parametrize("binaries", [0, 300])
+def test_bounds_do_not_lean_on_the_ascent(binaries, monkeypatch):
+    """With the least congested answer in place of what the ascent finds."""
+    monkeypatch.setattr(
+        pricing_evaluation,
+        "_ascent",
+        lambda answers, programme, grid, starts: best(answers, programme, grid).x,
+    )
+    monkeypatch.setattr(pricing_evaluation, "_MOST_BINARIES", binaries)
+    apart, exports = 0, 0
+    for seed in range(12):
+        hubs, grid, tariff = tiny(seed)
+        if seed % 2:
+            grid = replace(grid, export_mw=0.5 * grid.export_mw, limit_mw=0.5 * grid.limit_mw)
+        programme = HubProgramme(hubs)
+        eps = np.full(len(hubs), 5.0)
+        found = worst(near_optimal_answers(programme, tariff, eps), programme, grid)
+        exact = most_congested(hubs, grid, tariff, eps)
+        assert found.most_mwh >= exact - 1e-4, seed
+        if binaries:
+            assert found.congestion_mwh == pytest.approx(exact, abs=NEAR * max(1, exact)), seed
+        apart += found.most_mwh > found.least_mwh + 0.01
+        exports += exact > 0.01 and -grid.loading_mw(programme.withdrawal_mw(found.x)).min() > 0.1
+    assert (apart > 5) == (binaries == 0)
+    assert exports >= 2
 
 
 def test_falls_back_to_the_bracket_where_nothing_is_proven(monkeypatch):
