@@ -110,10 +110,9 @@ class Hubs:
     costs: pd.DataFrame
 
     def __post_init__(self) -> None:
-        table, faults = check_table(_located(self.table), HUBS, "hubs")
-        costs, found = check_table(_located(self.costs), COSTS, "costs")
-        profiles = _located(self.profiles)
-        profiles, more = check_table(profiles, _profile_schema(profiles), "profiles")
+        table, faults = check_table(self.table, HUBS, "hubs")
+        costs, found = check_table(self.costs, COSTS, "costs")
+        profiles, more = check_table(self.profiles, _profile_schema(self.profiles), "profiles")
         faults += found + more
         if not faults:
             faults = _cost_faults(costs) + _unknown_profiles(table, profiles)
@@ -206,15 +205,6 @@ def read_hubs(folder: str | Path) -> Hubs:
     if faults:
         raise DataError(faults)
     return Hubs(frames["hubs"], frames["profiles"], frames["costs"])
-
-
-def _located(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame; where it has other rows than its file by now, without the file's lines."""
-    if len(frame.attrs.get("lines", frame)) == len(frame):
-        return frame
-    plain = frame.copy()
-    plain.attrs = {}
-    return plain
 
 
 def _part(frame: pd.DataFrame, rows: slice) -> pd.DataFrame:

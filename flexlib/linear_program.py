@@ -29,6 +29,11 @@ class LinearProgram:
         Integer columns; none by default.
     offset : float
         Constant of the objective.
+
+    Raises
+    ------
+    ValueError
+        Naming what is not a number.
     """
 
     c: np.ndarray
@@ -45,6 +50,13 @@ class LinearProgram:
     def __post_init__(self) -> None:
         if not len(self.integer):
             object.__setattr__(self, "integer", np.zeros(len(self.c), dtype=bool))
+        for name in ("c", "row_lower", "row_upper", "lower", "upper"):
+            bad = np.flatnonzero(np.isnan(getattr(self, name)))
+            if len(bad):
+                names = self.row_names if name.startswith("row") else self.column_names
+                raise ValueError(f"{name} of {names[bad[0]] if names else bad[0]} is not a number")
+        if np.isnan(self.a.data).any():
+            raise ValueError("the matrix has an entry that is not a number")
 
 
 def dual_bound(problem: LinearProgram, row_dual: np.ndarray) -> float:

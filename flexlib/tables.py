@@ -64,8 +64,9 @@ def fault_at(
     -------
     Fault
     """
-    file = frame.attrs.get("file")
-    line = "" if row is None else str(frame.attrs["lines"][row] if file else row)
+    lines = frame.attrs.get("lines", ())
+    file = frame.attrs.get("file") if len(lines) == len(frame) else None  # else put together anew
+    line = "" if row is None else str(lines[row] if file else row)
     return Fault(file or f"frame {table}", line, column, found, expected)
 
 

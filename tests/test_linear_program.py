@@ -147,3 +147,19 @@ def test_a_row_over_an_infinite_box_is_kept() -> None:
     problem = program([1.0, 1.0], [[1, -1], [1, 1], [0, 1]], [-INF, 0, 0], [5, INF, 7])
     # x + y >= 0 holds over the box x, y >= 0; x - y <= 5 and y <= 7 can be broken
     assert without_redundant_rows(problem).row_names == ["row 0", "row 2"]
+
+
+@pytest.mark.parametrize("name", ["c", "row_lower", "row_upper", "lower", "upper"])
+def test_what_is_not_a_number_is_refused_by_name(name):
+    good = program([1.0, 2.0], [[1.0, 1.0], [0.0, 1.0]], [0.0, 0.0], [4.0, 4.0])
+    values = getattr(good, name).copy()
+    values[1] = np.nan
+    meant = (good.row_names if name.startswith("row") else good.column_names)[1]
+    with pytest.raises(ValueError, match=f"{name} of {meant} is not a number"):
+        replace(good, **{name: values})
+
+
+def test_matrix_with_what_is_not_a_number_is_refused():
+    good = program([1.0, 2.0], [[1.0, 1.0], [0.0, 1.0]], [0.0, 0.0], [4.0, 4.0])
+    with pytest.raises(ValueError, match="matrix"):
+        replace(good, a=good.a * np.nan)
