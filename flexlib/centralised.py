@@ -66,7 +66,7 @@ class Centralised:
 
 
 def centralised(hubs: Hubs, grid: HubGrid) -> Centralised:
-    """Method B: least weighted congestion, then least cost at that congestion.
+    """Method B: least weighted congestion :eq:`hubs-congestion`, then :eq:`hubs-least-cost`.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def centralised(hubs: Hubs, grid: HubGrid) -> Centralised:
 
 
 def with_overloads(program: LinearProgram, programme: HubProgramme, grid: HubGrid) -> LinearProgram:
-    """Add the grid's limits, with overloads z >= 0 of each row and hour in both directions.
+    """Add the grid's limits :eq:`hubs-epigraph`: overloads z >= 0 of rows, hours and directions.
 
     Parameters
     ----------

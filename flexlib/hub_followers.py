@@ -50,7 +50,7 @@ class Schedule:
 
     @property
     def w_mw(self) -> np.ndarray:
-        """Net withdrawals, shape (hubs, hours)."""
+        """Net withdrawals :eq:`hubs-withdrawal`, shape (hubs, hours)."""
         return self.m_in_mw - self.m_out_mw
 
     @cached_property

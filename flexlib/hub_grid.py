@@ -116,17 +116,20 @@ class HubGrid:
         return np.asarray(self.background + self.incidence @ w_mw)
 
     def flow_mw(self, w_mw: np.ndarray) -> np.ndarray:
-        """Line flows f with the poster's sign, shape (lines, hours)."""
+        """Line flows f with the poster's sign, see :eq:`hubs-flow`, shape (lines, hours)."""
         return np.asarray(-self.background_mw - self.factor @ w_mw)
 
     def overload_mw(self, w_mw: np.ndarray) -> np.ndarray:
-        """Overload of each row in each hour, shape (lines + 1, hours)."""
+        """Overload of each row in each hour, shape (lines + 1, hours).
+
+        Of lines :eq:`hubs-overload`, of the substation :eq:`hubs-overload-substation`.
+        """
         loading = self.loading_mw(w_mw)
         beyond = np.maximum(loading - self.upper_mw[:, None], -loading - self.lower_mw[:, None])
         return np.maximum(beyond, 0.0)
 
     def congestion_mwh(self, w_mw: np.ndarray) -> float:
-        """Weighted sum of all overloads."""
+        """Weighted sum of all overloads, see :eq:`hubs-congestion` and :eq:`prices-congestion`."""
         return float(self.weight @ self.overload_mw(w_mw).sum(axis=1))
 
     def consequences(self, w_mw: np.ndarray) -> pd.DataFrame:

@@ -30,11 +30,12 @@ class HubProgramme:
     Attributes
     ----------
     a : scipy.sparse.csr_array, shape (rows, columns)
-        Equations: power balance, battery, backlog of the flexible load, hydrogen store.
+        Equations: power balance :eq:`hubs-balance`, battery :eq:`hubs-battery`, backlog of the
+        flexible load :eq:`hubs-backlog`, hydrogen store :eq:`hubs-hydrogen`.
     b : numpy.ndarray, shape (rows,)
     lower, upper : numpy.ndarray, shape (columns,)
     cost : numpy.ndarray, shape (columns,)
-        EUR for one unit, without a price adder.
+        EUR for one unit, without a price adder, see :eq:`hubs-cost`.
     quadratic : numpy.ndarray, shape (columns,)
         Diagonal of Q of the quadratic follower.
     """

@@ -31,6 +31,7 @@ from flexlib.hub_followers import Answer, answered, followers, optimal_answers
 from flexlib.hub_grid import HubGrid
 from flexlib.hub_programme import HubProgramme
 from flexlib.hubs import Hubs
+from flexlib.linear_program import LinearProgram
 from flexlib.pricing_inverse import AdderWeights, cheapest_adder, closest_adder
 from flexlib.solver import solve
 from flexlib.tariffs import Tariff, no_tariff
@@ -139,7 +140,6 @@ def linear_prices(
         If a grid row has a negative entry, by name: a withdrawal that relieves a line has no
         quota. If the cap is not a positive number.
     """
-    assert_nonnegative(benchmark.grid, benchmark.schedule.programme.hubs)
     if not 0 < cap_eur_per_mwh < np.inf:
         found = f"{cap_eur_per_mwh:g}"
         raise DataError([Fault("linear_prices", "", "cap_eur_per_mwh", found, "a number above 0")])
@@ -186,7 +186,32 @@ def quota_adder(
     cap_eur_per_mwh: float,
     overload_eur_per_mwh: float,
 ) -> np.ndarray:
-    """Adders :eq:`prices-adder` of the linear programme :eq:`prices-lp` for given exports.
+    """Adders :eq:`prices-adder` of the linear programme of soft quotas for given exports.
+
+    Parameters
+    ----------
+    programme, grid, exports_mw, cap_eur_per_mwh, overload_eur_per_mwh
+        See `quota_programme`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (hubs, hours)
+        delta, EUR/MWh.
+    """
+    program = quota_programme(programme, grid, exports_mw, cap_eur_per_mwh, overload_eur_per_mwh)
+    dual = solve(program).row_dual[len(programme.b) :]
+    mu = np.maximum(-dual, 0.0).reshape(-1, grid.hours)
+    return np.clip(grid.incidence.T @ mu, 0.0, cap_eur_per_mwh)
+
+
+def quota_programme(
+    programme: HubProgramme,
+    grid: HubGrid,
+    exports_mw: np.ndarray,
+    cap_eur_per_mwh: float,
+    overload_eur_per_mwh: float,
+) -> LinearProgram:
+    """The linear programme of soft quotas :eq:`prices-lp`.
 
     Parameters
     ----------
@@ -199,9 +224,16 @@ def quota_adder(
 
     Returns
     -------
-    numpy.ndarray, shape (hubs, hours)
-        delta, EUR/MWh.
+    LinearProgram
+        Columns of the hubs, then s of each hub and hour, then z of each row and hour; rows of the
+        hubs, then of the grid.
+
+    Raises
+    ------
+    DataError
+        If a grid row has a negative entry, by name.
     """
+    assert_nonnegative(grid, programme.hubs)
     hubs, hours, _ = programme.shape
     own = followers(programme, no_tariff(hubs, hours))
     n, count, columns = hubs * hours, len(grid.names) * hours, len(own.c)
@@ -212,7 +244,7 @@ def quota_adder(
     room = grid.upper_mw[:, None] - grid.background + grid.incidence @ exports_mw
     beyond = overload_eur_per_mwh * np.repeat(grid.weight, hours)
     keys = [f"import limit of {name} hour {t}" for name in grid.names for t in range(hours)]
-    program = replace(
+    return replace(
         own,
         c=np.concatenate([own.c, np.full(n, cap_eur_per_mwh), beyond]),
         a=csr_array(vstack([hstack([own.a, csr_array((own.a.shape[0], n + count))]), rows])),
@@ -224,8 +256,6 @@ def quota_adder(
         column_names=[*own.column_names, *["quota slack"] * n, *["overload"] * count],
         integer=np.zeros(columns + n + count, dtype=bool),
     )
-    mu = np.maximum(-solve(program).row_dual[len(own.row_names) :], 0.0).reshape(-1, hours)
-    return np.clip(grid.incidence.T @ mu, 0.0, cap_eur_per_mwh)
 
 
 def best_answer(programme: HubProgramme, grid: HubGrid, tariff: Tariff) -> Answer:

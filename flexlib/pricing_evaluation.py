@@ -25,7 +25,7 @@ from flexlib.tariffs import Tariff
 
 CARELESS = 1e-3  # share of its cost without pricing that a careless hub does not mind
 FLOOR_EUR = 0.01  # least tolerance of a careless hub, where that cost is near zero
-_MOST_BINARIES = 300  # beyond, and beyond the time limit, the worst case is bracketed
+_MOST_BINARIES = 150  # beyond, and beyond the time limit, the worst case is bracketed
 _TIME_LIMIT_S = 300.0
 _GAP = 1e-4
 _ASCENTS = 20

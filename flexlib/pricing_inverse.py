@@ -96,7 +96,7 @@ def cheapest_adder(
             ),
             lower=np.concatenate([np.zeros(n), np.full(rows, -np.inf), np.zeros(sum(sizes))]),
             upper=np.concatenate([np.full(n, cap), np.full(rows + sum(sizes), np.inf)]),
-            row_names=[f"reduced cost of {k}" for k in range(columns)]
+            row_names=[f"reduced cost of {name}" for name in programme.names()[1]]
             + [f"change {k}" for k in range(2 * sum(sizes))],
             column_names=[f"column {k}" for k in range(count)],
         )
@@ -134,7 +134,7 @@ def closest_adder(programme: HubProgramme, x: np.ndarray, cap: float) -> np.ndar
             row_upper=-programme.cost,
             lower=np.concatenate([np.zeros(n), np.full(rows, -np.inf), np.zeros(2 * columns)]),
             upper=np.concatenate([np.full(n, cap), np.full(rows + 2 * columns, np.inf)]),
-            row_names=[f"reduced cost of {k}" for k in range(columns)],
+            row_names=[f"reduced cost of {name}" for name in programme.names()[1]],
             column_names=[f"column {k}" for k in range(n + rows + 2 * columns)],
         )
     )

@@ -25,7 +25,7 @@ def provenance() -> str:
     """One line that says what made a result: versions and a checksum of all input data."""
     digest = hashlib.sha256()
     root = data_path()
-    folders = ("feeders", "profiles", "published")
+    folders = ("feeders", "hubs", "profiles", "published")
     inputs = ((root / folder).rglob("*.csv") for folder in folders)
     for path in sorted(itertools.chain(*inputs)):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())

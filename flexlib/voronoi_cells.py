@@ -139,7 +139,7 @@ def shared_programme(
 
     Returns
     -------
-    flexlib.solver.LinearProgram
+    flexlib.linear_program.LinearProgram
     """
     axes, n = bids.axes, len(bids.axes)
     least = axes[["min_up", "min_down"]].to_numpy().T.ravel()
@@ -187,7 +187,7 @@ def with_rows(shared: LinearProgram, rows: CellRows, penalty: float) -> LinearPr
 
     Parameters
     ----------
-    shared : flexlib.solver.LinearProgram
+    shared : flexlib.linear_program.LinearProgram
         From `shared_programme`.
     rows : CellRows
     penalty : float
@@ -256,7 +256,7 @@ class Search:
     ----------
     model : LightModel
     bids : Bids
-    shared : flexlib.solver.LinearProgram
+    shared : flexlib.linear_program.LinearProgram
         From `shared_programme`.
     printed : bool
         Limit loadings as printed, (14d) and (14e), instead of complex currents.

@@ -179,8 +179,8 @@ def test_a_time_limit_before_any_point() -> None:
     assert error.value.incumbent > error.value.bound or error.value.incumbent == INF
 
 
-def test_not_a_number_in_the_data_is_no_optimum() -> None:
-    with pytest.raises(SolveError):
+def test_not_a_number_in_the_data_is_refused() -> None:
+    with pytest.raises(ValueError, match="c of x0 is not a number"):
         solve(program([np.nan, 1], [[1, 1]], [1], [2], 0, 5))
 
 
