@@ -203,7 +203,7 @@ def quota_plan(own, grid, exports, cap, overload, slack=True):
 @pytest.mark.parametrize("block", range(10))
 def test_theorem_2_one_programme_gives_adders_and_answers(block):
     priced = 0
-    for seed in range(69 * block, 69 * block + 52):
+    for seed in range(100 * block, 100 * block + 51):
         rng = np.random.default_rng(seed)
         benchmark = random_benchmark(seed)
         hubs, grid = random_case(seed)
@@ -278,7 +278,9 @@ def conditions_met(benchmark):
 @pytest.mark.parametrize("block", range(10))
 def test_theorem_3_prices_reach_the_benchmark(block):
     met, relieved, positive = 0, 0, 0
-    for seed in range(69 * block, 69 * (block + 1)):
+    for seed in range(100 * block, 100 * (block + 1)):
+        if met == 51:
+            break
         benchmark = random_benchmark(seed)
         cap = cap_that_does_not_bind(benchmark)
         holds = conditions(benchmark, cap)["holds"]
@@ -303,7 +305,7 @@ def test_theorem_3_prices_reach_the_benchmark(block):
         free = benchmark.grid.congestion_mwh(own.withdrawal(own.minimum(own.cost())))
         relieved += free > congestion + CLEAR
         positive += least > CLEAR
-    assert met >= 50
+    assert met == 51
     assert relieved >= 45
     assert positive >= 3
 
