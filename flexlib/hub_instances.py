@@ -218,7 +218,7 @@ def limited(grid: HubGrid, w_mw: np.ndarray, level: float) -> HubGrid:
     """
     loading = grid.loading_mw(w_mw)
     most, least = loading.max(axis=1), loading.min(axis=1)
-    largest = float(most[-1])
+    largest = max(float(most[-1]), 0.0)
     return replace(
         grid,
         limit_mw=level * np.abs(loading[:-1]).max(axis=1),

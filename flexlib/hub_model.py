@@ -177,7 +177,7 @@ def eq_own_cost(m: pyo.ConcreteModel) -> pyo.Expression:
 def eq_flow(m: pyo.ConcreteModel, k: int, t: int) -> pyo.Expression:
     """Line flow, :eq:`hubs-flow`, MW: positive against the direction of import."""
     background = -float(m.grid.background_mw[k, t])
-    return background - sum(float(m.factor[k, i]) * m.w[i, t] for i in m.H)
+    return background - sum(float(m.factor[k, i]) * m.w[i, t] for i in m.H if m.factor[k, i])
 
 
 def eq_substation(m: pyo.ConcreteModel, t: int) -> pyo.Expression:

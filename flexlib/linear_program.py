@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 from flexlib.certificate import largest
 
@@ -125,6 +126,61 @@ def without_redundant_rows(problem: LinearProgram) -> LinearProgram:
         row_upper=problem.row_upper[rows],
         row_names=[problem.row_names[row] for row in rows],
     )
+
+
+def independent_parts(
+    problem: LinearProgram, most: int
+) -> list[tuple[np.ndarray, np.ndarray, LinearProgram]]:
+    """Parts of a linear programme that share no column, neighbours put together.
+
+    Parameters
+    ----------
+    problem : LinearProgram
+        Without integer columns.
+    most : int
+        Columns that a part has at most, unless it does not fall apart further.
+
+    Returns
+    -------
+    list of tuple
+        Rows, columns, and the programme of each part, without its offset.
+    """
+    rows, columns = problem.a.shape
+    edge = problem.a.tocoo()
+    graph = coo_array(
+        (np.ones(edge.nnz), (edge.row, rows + edge.col)), shape=(rows + columns, rows + columns)
+    )
+    count, label = connected_components(graph, directed=False)
+    size = np.bincount(label[rows:], minlength=count)
+    part = np.unique((np.cumsum(size) - size) // most, return_inverse=True)[1][label]
+    if part.max(initial=0) == 0:
+        return [(np.arange(rows), np.arange(columns), problem)]
+    found = []
+    of_row, of_column = _members(part[:rows], part.max()), _members(part[rows:], part.max())
+    for row, column in zip(of_row, of_column, strict=True):
+        found.append(
+            (
+                row,
+                column,
+                LinearProgram(
+                    problem.c[column],
+                    csr_array(problem.a[row][:, column]),
+                    problem.row_lower[row],
+                    problem.row_upper[row],
+                    problem.lower[column],
+                    problem.upper[column],
+                    [problem.row_names[k] for k in row],
+                    [problem.column_names[k] for k in column] if problem.column_names else [],
+                ),
+            )
+        )
+    return found
+
+
+def _members(label: np.ndarray, last: int) -> list[np.ndarray]:
+    """Positions of each label, in order."""
+    order = np.argsort(label, kind="stable")
+    return np.split(order, np.searchsorted(label[order], np.arange(1, last + 1)))
 
 
 def _product(factor: np.ndarray, limit: np.ndarray) -> np.ndarray:

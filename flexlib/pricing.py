@@ -116,7 +116,8 @@ def linear_prices(
     Two kinds of adders are tried: those of the soft quotas, with exports that follow the answers
     for some rounds, and those at which the benchmark's own schedule costs the hubs least more than
     their best. The least congested answer is kept, and the cheapest adders at which it is optimal
-    are found; where another answer to these is better for the grid, that step is repeated.
+    are found; that step is repeated with the best answer to these until neither the congestion nor
+    what the leader minimises beside it falls.
 
     Parameters
     ----------
@@ -148,13 +149,15 @@ def linear_prices(
     if not best.optimal:
         adder = closest_adder(programme, benchmark.schedule.x, cap_eur_per_mwh)
         best = _better(best, _priced(benchmark, cap_eur_per_mwh, adder))
+    weights = weights or AdderWeights()
     for _ in range(_ROUNDS):
-        adder = cheapest_adder(
-            programme, best.answer.schedule.x, cap_eur_per_mwh, weights or AdderWeights()
-        )
-        before, best = best, _priced(benchmark, cap_eur_per_mwh, adder)
-        if best is not _better(before, best):
+        x = best.answer.schedule.x
+        adder = cheapest_adder(programme, x, cap_eur_per_mwh, weights)
+        now, pair = _priced(benchmark, cap_eur_per_mwh, adder), programme.hubs.neighbours
+        saved = weights.value(best.adder_eur_per_mwh, pair) - weights.value(adder, pair)
+        if _better(best, now) is best and saved < _ZERO:
             break
+        best = now
     return best
 
 

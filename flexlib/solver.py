@@ -19,7 +19,7 @@ from scipy.sparse import csc_array, csr_array, eye_array, hstack
 from flexlib.certificate import Check, largest
 from flexlib.cone_solver import ConeSolution, solve_cone
 from flexlib.errors import Infeasible, NotProven, SolveError, Unbounded
-from flexlib.linear_program import LinearProgram, dual_bound
+from flexlib.linear_program import LinearProgram, dual_bound, independent_parts
 
 if TYPE_CHECKING:
     import cvxpy
@@ -30,6 +30,7 @@ _INCONCLUSIVE = (
     highspy.HighsModelStatus.kSolveError,
     highspy.HighsModelStatus.kUnknown,
 )
+_PART = 3_000  # columns of a part at most, unless nothing in it falls apart
 _LARGE = 100_000  # columns from which the interior-point method (with crossover) comes first
 _MOST_FILTERED = 500  # rows of a conflict that are tried one by one
 _FILTER_TIME_S = 60.0  # time for each of them
@@ -113,6 +114,20 @@ def solve(
 
 
 def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> Solution:
+    """Solve a problem, a linear programme that falls apart part by part."""
+    if problem.integer.any() or len(problem.c) <= _PART:
+        return _solve_whole(problem, gap, time_limit_s)
+    parts = independent_parts(problem, _PART)
+    if len(parts) == 1:
+        return _solve_whole(problem, gap, time_limit_s)
+    x, dual = np.zeros(len(problem.c)), np.zeros(len(problem.row_names))
+    for rows, columns, part in parts:
+        solution = _solve_whole(part, gap, time_limit_s)
+        x[columns], dual[rows] = solution.x, solution.row_dual
+    return _checked(problem, x, dual_bound(problem, dual), dual, gap)
+
+
+def _solve_whole(problem: LinearProgram, gap: float, time_limit_s: float) -> Solution:
     highs, status = _run(problem, gap, time_limit_s)
     info = highs.getInfo()
     if _is_infeasible(problem, status):
@@ -121,7 +136,7 @@ def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> So
         raise Infeasible(f"no feasible point; in conflict: {shown}", conflict)
     if status == highspy.HighsModelStatus.kUnboundedOrInfeasible:
         without_cost = replace(problem, c=np.zeros_like(problem.c))
-        _solve_arrays(without_cost, gap, time_limit_s)  # raises if infeasible
+        _solve_whole(without_cost, gap, time_limit_s)  # raises if infeasible
         raise Unbounded("the objective has no lower bound")
     if status == highspy.HighsModelStatus.kUnbounded:
         raise Unbounded("the objective has no lower bound")

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from programs import INF, diet, program, random_program
 from scipy.sparse import block_diag, csr_array
 
-from flexlib import solve
+from flexlib import Infeasible, solve, solver
 from flexlib.linear_program import (
     LinearProgram,
     dual_bound,
     dual_terms,
+    independent_parts,
     without_redundant_rows,
 )
 
@@ -163,3 +164,28 @@ def test_matrix_with_what_is_not_a_number_is_refused():
     good = program([1.0, 2.0], [[1.0, 1.0], [0.0, 1.0]], [0.0, 0.0], [4.0, 4.0])
     with pytest.raises(ValueError, match="matrix"):
         replace(good, a=good.a * np.nan)
+
+
+def test_parts_are_solved_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    parts = [random_program(seed) for seed in range(12)]
+    whole = replace(side_by_side(parts, rng), offset=3.5)
+    at_once = solve(whole)
+    found = independent_parts(whole, 6)
+    assert len(found) > 4
+    assert sorted(np.concatenate([row for row, _, _ in found])) == list(range(len(whole.row_names)))
+    assert sorted(np.concatenate([column for _, column, _ in found])) == list(range(len(whole.c)))
+    monkeypatch.setattr(solver, "_PART", 6)
+    in_parts = solve(whole)
+    assert in_parts.objective == pytest.approx(at_once.objective, abs=1e-7)
+    assert in_parts.bound == pytest.approx(at_once.bound, abs=1e-7)
+    assert dual_bound(whole, in_parts.row_dual) == pytest.approx(at_once.objective, abs=1e-6)
+
+
+def test_part_without_a_point_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[1, 0, 0], [0, 1, 1], [0, 1, 0]]
+    whole = program([1, 1, 1], rows, [0, 5, -INF], [1, 5, 1], [0, 0, 0], [1, 9, 2])
+    monkeypatch.setattr(solver, "_PART", 1)
+    with pytest.raises(Infeasible, match="row 1") as error:
+        solve(whole)
+    assert "row 0" not in error.value.conflict

@@ -23,7 +23,7 @@ from flexlib.hub_followers import no_pricing
 from flexlib.hub_instances import reference
 from flexlib.hub_programme import HubProgramme
 from flexlib.pricing import best_answer, conditions, linear_prices, quota_adder
-from flexlib.pricing_inverse import AdderWeights
+from flexlib.pricing_inverse import AdderWeights, cheapest_adder
 from flexlib.tariffs import Tariff, no_tariff
 
 CAP = 60.0
@@ -50,8 +50,8 @@ def test_prices_are_bilevel_feasible_and_bounded_by_b(seed):
     assert congestion <= free + TOL
 
 
-def test_adders_are_cheaper_than_those_of_the_quotas_and_than_for_other_weights():
-    """Where the first quotas already reach the bound, all adders are for the same schedules."""
+def test_adders_are_cheaper_than_those_of_the_quotas_and_cheapest_for_their_schedules():
+    """Quotas that reach the bound at once: the descent starts from them, for all weights."""
     weights = AdderWeights(), AdderWeights(0.1, 2.0, 3.0)
     compared, cheaper = 0, 0
     for seed in range(30):
@@ -61,13 +61,17 @@ def test_adders_are_cheaper_than_those_of_the_quotas_and_than_for_other_weights(
         reply = best_answer(programme, grid, Tariff(first))
         if grid.congestion_mwh(reply.schedule.w_mw) > benchmark.bound_mwh + 1e-9:
             continue
-        found = [
-            linear_prices(benchmark, cap_eur_per_mwh=CAP, weights=w).adder_eur_per_mwh
-            for w in (None, weights[1])
+        prices = [
+            linear_prices(benchmark, cap_eur_per_mwh=CAP, weights=w) for w in (None, weights[1])
         ]
+        found = [price.adder_eur_per_mwh for price in prices]
+        for w, price in zip(weights, prices, strict=True):
+            x, pair = price.answer.schedule.x, programme.hubs.neighbours
+            least = w.value(cheapest_adder(programme, x, CAP, w), pair)
+            assert w.value(price.adder_eur_per_mwh, pair) == pytest.approx(least, abs=1e-5), seed
         for w, ours, other in zip(weights, found, reversed(found), strict=True):
             values = [w.value(adder, programme.hubs.neighbours) for adder in (ours, other, first)]
-            assert values[0] <= min(values[1:]) + 1e-6, seed
+            assert values[0] <= values[2] + 1e-6, seed
             cheaper += values[0] < min(values[1:]) - 0.01
         compared += 1
     assert compared >= 10
