@@ -27,7 +27,7 @@ from flexlib.centralised import (
 )
 from flexlib.certificate import Certificate, Check
 from flexlib.errors import DataError, Fault
-from flexlib.hub_followers import Answer, answered, followers, optimal_answers
+from flexlib.hub_followers import Answer, Schedule, answered, followers, optimal_answers
 from flexlib.hub_grid import HubGrid
 from flexlib.hub_programme import HubProgramme
 from flexlib.hubs import Hubs
@@ -37,7 +37,6 @@ from flexlib.solver import solve
 from flexlib.tariffs import Tariff, no_tariff
 
 _UPDATES = 6  # of the exports that the grid's rows are credited with
-_ROUNDS = 20  # of cheapest adder and best answer
 _ZERO = 1e-6  # EUR/MWh, MW or EUR that count as nothing in a condition
 
 
@@ -116,8 +115,7 @@ def linear_prices(
     Two kinds of adders are tried: those of the soft quotas, with exports that follow the answers
     for some rounds, and those at which the benchmark's own schedule costs the hubs least more than
     their best. The least congested answer is kept, and the cheapest adders at which it is optimal
-    are found; that step is repeated with the best answer to these until neither the congestion nor
-    what the leader minimises beside it falls.
+    are found; where another answer to these is better for the grid, that step is repeated.
 
     Parameters
     ----------
@@ -149,16 +147,13 @@ def linear_prices(
     if not best.optimal:
         adder = closest_adder(programme, benchmark.schedule.x, cap_eur_per_mwh)
         best = _better(best, _priced(benchmark, cap_eur_per_mwh, adder))
-    weights = weights or AdderWeights()
-    for _ in range(_ROUNDS):
+    while True:
         x = best.answer.schedule.x
-        adder = cheapest_adder(programme, x, cap_eur_per_mwh, weights)
-        now, pair = _priced(benchmark, cap_eur_per_mwh, adder), programme.hubs.neighbours
-        saved = weights.value(best.adder_eur_per_mwh, pair) - weights.value(adder, pair)
-        if _better(best, now) is best and saved < _ZERO:
-            break
+        adder = cheapest_adder(programme, x, cap_eur_per_mwh, weights or AdderWeights())
+        now = _priced(benchmark, cap_eur_per_mwh, adder)
+        if _better(best, now) is best:
+            return replace(best, answer=_as_answer(best.answer.schedule, now.answer))
         best = now
-    return best
 
 
 def _from_quotas(benchmark: Centralised, cap: float, overload: float) -> Prices:
@@ -174,6 +169,12 @@ def _from_quotas(benchmark: Centralised, cap: float, overload: float) -> Prices:
             break
         exports = new
     return functools.reduce(_better, found)
+
+
+def _as_answer(schedule: Schedule, other: Answer) -> Answer:
+    """A schedule as the answer to the tariff of another answer."""
+    pays = schedule.cost_eur + other.tariff.bill_eur(schedule.m_in_mw)
+    return Answer(other.tariff, schedule, pays, other.least_eur)
 
 
 def _better(first: Prices, second: Prices) -> Prices:

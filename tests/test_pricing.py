@@ -68,7 +68,7 @@ def test_adders_are_cheaper_than_those_of_the_quotas_and_cheapest_for_their_sche
         for w, price in zip(weights, prices, strict=True):
             x, pair = price.answer.schedule.x, programme.hubs.neighbours
             least = w.value(cheapest_adder(programme, x, CAP, w), pair)
-            assert w.value(price.adder_eur_per_mwh, pair) == pytest.approx(least, abs=1e-5), seed
+            assert w.value(price.adder_eur_per_mwh, pair) == pytest.approx(least, abs=1e-6), seed
         for w, ours, other in zip(weights, found, reversed(found), strict=True):
             values = [w.value(adder, programme.hubs.neighbours) for adder in (ours, other, first)]
             assert values[0] <= values[2] + 1e-6, seed
