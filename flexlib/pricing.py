@@ -287,7 +287,7 @@ def conditions(benchmark: Centralised, cap_eur_per_mwh: float) -> pd.DataFrame:
     adder = grid.incidence.T @ benchmark.import_shadow
     reverse = grid.incidence.T @ benchmark.export_shadow
     rows = {
-        "no withdrawal relieves a row": (-grid.incidence.minimum(0).sum(), 0.0, ""),
+        "no withdrawal relieves a row": (abs(grid.incidence.minimum(0).sum()), 0.0, ""),
         "the cap does not bind": (adder.max(initial=0.0), cap_eur_per_mwh, "EUR/MWh"),
         "no reverse limit binds": (np.abs(reverse).max(initial=0.0), 0.0, "EUR/MWh"),
         "no export where there is an adder": ((adder * schedule.m_out_mw).sum(), 0.0, "EUR"),

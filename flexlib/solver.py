@@ -74,7 +74,8 @@ def solve(
 ) -> Solution | ConeSolution:
     """Solve to proven optimality or raise.
 
-    One thread and a fixed seed. The values of a model's variables are set.
+    One thread and a fixed seed. The values of a model's variables are set. Parts of a linear
+    programme that share no column are solved one after another.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def solve(
     gap : float
         Relative gap at which a mixed-integer optimum counts as proven.
     time_limit_s : float
-        Time after which `NotProven` is raised.
+        Time after which `NotProven` is raised, of each part.
 
     Returns
     -------
