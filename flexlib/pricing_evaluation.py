@@ -73,7 +73,8 @@ def evaluated(hubs: Hubs, grid: HubGrid, tariff: Tariff) -> pd.DataFrame:
         Index the followers; columns congestion_mwh (of the answer found), at_least_mwh and
         at_most_mwh (proven bounds on the best or worst answer), proof ("exact" where they meet
         within 2e-4, "bracket" where they do not), hub_cost_eur (without what is paid to the DSO)
-        and revenue_eur (of the DSO).
+        and revenue_eur (of the DSO). The last two belong to the answer found; others of the same
+        congestion may have others.
 
     Raises
     ------
@@ -148,8 +149,11 @@ def worst(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Ext
         if counted.integer.sum() <= _MOST_BINARIES:
             with suppress(NotProven):
                 solution = solve(counted, gap=_GAP, time_limit_s=_TIME_LIMIT_S)
-                x, above = solution.x[: len(programme.cost)], -solution.bound
-                below = grid.congestion_mwh(programme.withdrawal_mw(x))
+                above = min(above, -solution.bound)
+                found = solution.x[: len(programme.cost)]
+                value = grid.congestion_mwh(programme.withdrawal_mw(found))
+                if value > below:  # within its gap the solver may stop short of the ascent
+                    x, below = found, value
     return Extreme(x, below, below, max(above, below))
 
 
