@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class FlexlibError(Exception):
@@ -115,11 +119,16 @@ class NotProven(SolveError):
         Which limit.
     bound, incumbent : float
         Best bound and best objective known when the solver stopped.
+    x : numpy.ndarray, optional
+        The solver's incumbent itself, not checked, if it has one.
     """
 
-    def __init__(self, message: str, bound: float, incumbent: float) -> None:
+    def __init__(
+        self, message: str, bound: float, incumbent: float, x: np.ndarray | None = None
+    ) -> None:
         self.bound = bound
         self.incumbent = incumbent
+        self.x = x
         super().__init__(f"{message} (bound {bound:.9g}, incumbent {incumbent:.9g})")
 
 

@@ -146,14 +146,19 @@ def linear_prices(
     best = _from_quotas(benchmark, cap_eur_per_mwh, overload_eur_per_mwh)
     if not best.optimal:
         adder = closest_adder(programme, benchmark.schedule.x, cap_eur_per_mwh)
-        best = _better(best, _priced(benchmark, cap_eur_per_mwh, adder))
+        best = _better(best, priced(benchmark, cap_eur_per_mwh, adder))
+    return cheaper(best, weights or AdderWeights())
+
+
+def cheaper(prices: Prices, weights: AdderWeights) -> Prices:
+    """The cheapest adders for the answer; where these have a better one, for that, and so on."""
+    benchmark, cap = prices.benchmark, prices.cap_eur_per_mwh
     while True:
-        x = best.answer.schedule.x
-        adder = cheapest_adder(programme, x, cap_eur_per_mwh, weights or AdderWeights())
-        now = _priced(benchmark, cap_eur_per_mwh, adder)
-        if _better(best, now) is best:
-            return replace(best, answer=_as_answer(best.answer.schedule, now.answer))
-        best = now
+        schedule = prices.answer.schedule
+        now = priced(benchmark, cap, cheapest_adder(schedule.programme, schedule.x, cap, weights))
+        if _better(prices, now) is prices:
+            return replace(prices, answer=as_answer(schedule, now.answer))
+        prices = now
 
 
 def _from_quotas(benchmark: Centralised, cap: float, overload: float) -> Prices:
@@ -163,7 +168,7 @@ def _from_quotas(benchmark: Centralised, cap: float, overload: float) -> Prices:
     found: list[Prices] = []
     while len(found) < _UPDATES:
         adder = quota_adder(programme, benchmark.grid, exports, cap, overload)
-        found.append(_priced(benchmark, cap, adder))
+        found.append(priced(benchmark, cap, adder))
         new = found[-1].answer.schedule.m_out_mw
         if found[-1].optimal or np.abs(new - exports).max(initial=0.0) < _ZERO:
             break
@@ -171,7 +176,7 @@ def _from_quotas(benchmark: Centralised, cap: float, overload: float) -> Prices:
     return functools.reduce(_better, found)
 
 
-def _as_answer(schedule: Schedule, other: Answer) -> Answer:
+def as_answer(schedule: Schedule, other: Answer) -> Answer:
     """A schedule as the answer to the tariff of another answer."""
     pays = schedule.cost_eur + other.tariff.bill_eur(schedule.m_in_mw)
     return Answer(other.tariff, schedule, pays, other.least_eur)
@@ -312,7 +317,15 @@ def assert_nonnegative(grid: HubGrid, hubs: Hubs) -> None:
         raise DataError(faults)
 
 
-def _priced(benchmark: Centralised, cap_eur_per_mwh: float, adder: np.ndarray) -> Prices:
+def priced(benchmark: Centralised, cap_eur_per_mwh: float, adder: np.ndarray) -> Prices:
+    """Adders with the answer that is best for the grid.
+
+    Parameters
+    ----------
+    benchmark : Centralised
+    cap_eur_per_mwh : float
+    adder : numpy.ndarray, shape (hubs, hours)
+    """
     grid, programme = benchmark.grid, benchmark.schedule.programme
     reply = best_answer(programme, grid, Tariff(adder))
     congestion = grid.congestion_mwh(reply.schedule.w_mw)

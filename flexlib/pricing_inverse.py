@@ -69,36 +69,27 @@ def cheapest_adder(
     n, columns, rows = hubs * hours, len(programme.cost), len(programme.b)
     at_lower = x <= programme.lower + _AT_BOUND
     at_upper = x >= programme.upper - _AT_BOUND
-    differences = [
-        (weights.smooth, kron(eye_array(hubs), _differences(_following(hours), hours))),
-        (weights.fair, kron(_differences(programme.hubs.neighbours, hubs), eye_array(hours))),
-    ]
-    sizes = [d.shape[0] for _, d in differences]
-    reduced = hstack([_on_import(programme), -programme.a.T, csr_array((columns, sum(sizes)))])
-    change = vstack([d for _, d in differences])
-    size = eye_array(sum(sizes))
-    none = csr_array((sum(sizes), rows))
-    count = n + rows + sum(sizes)
+    change, weight = adder_changes(programme, weights)
+    count = len(weight)
+    reduced = hstack([on_import(programme), -programme.a.T, csr_array((columns, count))])
+    size, none = eye_array(count), csr_array((count, rows))
     solution = solve(
         LinearProgram(
-            c=np.concatenate(
-                [np.full(n, weights.level), np.zeros(rows)]
-                + [np.full(k, w) for k, (w, _) in zip(sizes, differences, strict=True)]
-            ),
+            c=np.concatenate([np.full(n, weights.level), np.zeros(rows), weight]),
             a=csr_array(
                 vstack([reduced, hstack([change, none, size]), hstack([-change, none, size])])
             ),
             row_lower=np.concatenate(
-                [np.where(at_upper, -np.inf, -programme.cost), np.zeros(2 * sum(sizes))]
+                [np.where(at_upper, -np.inf, -programme.cost), np.zeros(2 * count)]
             ),
             row_upper=np.concatenate(
-                [np.where(at_lower, np.inf, -programme.cost), np.full(2 * sum(sizes), np.inf)]
+                [np.where(at_lower, np.inf, -programme.cost), np.full(2 * count, np.inf)]
             ),
-            lower=np.concatenate([np.zeros(n), np.full(rows, -np.inf), np.zeros(sum(sizes))]),
-            upper=np.concatenate([np.full(n, cap), np.full(rows + sum(sizes), np.inf)]),
+            lower=np.concatenate([np.zeros(n), np.full(rows, -np.inf), np.zeros(count)]),
+            upper=np.concatenate([np.full(n, cap), np.full(rows + count, np.inf)]),
             row_names=[f"reduced cost of {name}" for name in programme.names()[1]]
-            + [f"change {k}" for k in range(2 * sum(sizes))],
-            column_names=[f"column {k}" for k in range(count)],
+            + [f"change {k}" for k in range(2 * count)],
+            column_names=[f"column {k}" for k in range(n + rows + count)],
         )
     )
     return solution.x[:n].reshape(hubs, hours)
@@ -129,7 +120,7 @@ def closest_adder(programme: HubProgramme, x: np.ndarray, cap: float) -> np.ndar
     solution = solve(
         LinearProgram(
             c=np.concatenate([np.full(n, _LEAST_EUR), np.zeros(rows), *regret]),
-            a=csr_array(hstack([_on_import(programme), -programme.a.T, -eye, eye])),
+            a=csr_array(hstack([on_import(programme), -programme.a.T, -eye, eye])),
             row_lower=-programme.cost,
             row_upper=-programme.cost,
             lower=np.concatenate([np.zeros(n), np.full(rows, -np.inf), np.zeros(2 * columns)]),
@@ -141,7 +132,22 @@ def closest_adder(programme: HubProgramme, x: np.ndarray, cap: float) -> np.ndar
     return solution.x[:n].reshape(programme.shape[:2])
 
 
-def _on_import(programme: HubProgramme) -> csr_array:
+def adder_changes(programme: HubProgramme, weights: AdderWeights) -> tuple[csr_array, np.ndarray]:
+    """Changes of adders from hour to hour and between neighbours, and the weight of each.
+
+    Returns
+    -------
+    change : scipy.sparse.csr_array, shape (changes, hubs x hours)
+    weight : numpy.ndarray, shape (changes,)
+    """
+    hubs, hours, _ = programme.shape
+    later = kron(eye_array(hubs), _differences(_following(hours), hours))
+    beside = kron(_differences(programme.hubs.neighbours, hubs), eye_array(hours))
+    weight = np.repeat([weights.smooth, weights.fair], [later.shape[0], beside.shape[0]])
+    return csr_array(vstack([later, beside])), weight
+
+
+def on_import(programme: HubProgramme) -> csr_array:
     """Matrix that puts adders on the imports' columns, shape (columns, hubs x hours)."""
     m_in = programme.column("m_in").ravel()
     n, columns = len(m_in), len(programme.cost)

@@ -6,6 +6,7 @@ side of its row. A binding upper limit of a minimisation therefore has a dual of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
@@ -60,8 +61,18 @@ class Solution:
     checks: tuple[Check, ...]
 
 
+Watch = Callable[[float, float], None]
+
+
 @overload
-def solve(problem: LinearProgram, *, gap: float = ..., time_limit_s: float = ...) -> Solution: ...
+def solve(
+    problem: LinearProgram,
+    *,
+    gap: float = ...,
+    time_limit_s: float = ...,
+    start: np.ndarray | None = ...,
+    watch: Watch | None = ...,
+) -> Solution: ...
 @overload
 def solve(
     problem: pyo.ConcreteModel | cvxpy.Problem, *, gap: float = ..., time_limit_s: float = ...
@@ -71,6 +82,8 @@ def solve(
     *,
     gap: float = 1e-9,
     time_limit_s: float = 600.0,
+    start: np.ndarray | None = None,
+    watch: Watch | None = None,
 ) -> Solution | ConeSolution:
     """Solve to proven optimality or raise.
 
@@ -85,6 +98,10 @@ def solve(
         Relative gap at which a mixed-integer optimum counts as proven.
     time_limit_s : float
         Time after which `NotProven` is raised, of each part.
+    start : numpy.ndarray, shape (columns,), optional
+        Feasible point of a mixed-integer `LinearProgram` to start from.
+    watch : callable, optional
+        Called with bound and incumbent of a mixed-integer `LinearProgram` as they change.
 
     Returns
     -------
@@ -99,12 +116,12 @@ def solve(
     ValueError
         If the objective is to be maximised, or a problem of cvxpy is not of the kind above.
     NotProven
-        If the time limit is met first; carries bound and incumbent.
+        If the time limit is met first; carries bound, incumbent and the incumbent's point.
     SolveError
         If the solver fails or its answer does not survive recomputation.
     """
     if isinstance(problem, LinearProgram):
-        return _solve_arrays(problem, gap, time_limit_s)
+        return _solve_arrays(problem, gap, time_limit_s, start, watch)
     if type(problem).__module__.startswith("cvxpy"):  # told without its import, which is slow
         return solve_cone(problem, time_limit_s)
     program, variables = _arrays(problem)
@@ -114,10 +131,16 @@ def solve(
     return solution
 
 
-def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> Solution:
+def _solve_arrays(
+    problem: LinearProgram,
+    gap: float,
+    time_limit_s: float,
+    start: np.ndarray | None = None,
+    watch: Watch | None = None,
+) -> Solution:
     """Solve a problem, a linear programme that falls apart part by part."""
     if problem.integer.any() or len(problem.c) <= _PART:
-        return _solve_whole(problem, gap, time_limit_s)
+        return _solve_whole(problem, gap, time_limit_s, start, watch)
     parts = independent_parts(problem, _PART)
     if len(parts) == 1:
         return _solve_whole(problem, gap, time_limit_s)
@@ -128,8 +151,14 @@ def _solve_arrays(problem: LinearProgram, gap: float, time_limit_s: float) -> So
     return _checked(problem, x, dual_bound(problem, dual), dual, gap)
 
 
-def _solve_whole(problem: LinearProgram, gap: float, time_limit_s: float) -> Solution:
-    highs, status = _run(problem, gap, time_limit_s)
+def _solve_whole(
+    problem: LinearProgram,
+    gap: float,
+    time_limit_s: float,
+    start: np.ndarray | None = None,
+    watch: Watch | None = None,
+) -> Solution:
+    highs, status = _run(problem, gap, time_limit_s, start, watch)
     info = highs.getInfo()
     if _is_infeasible(problem, status):
         conflict = conflicting_rows(problem)
@@ -148,6 +177,7 @@ def _solve_whole(problem: LinearProgram, gap: float, time_limit_s: float) -> Sol
             f"time limit of {time_limit_s:g} s",
             info.mip_dual_bound if problem.integer.any() else -np.inf,
             incumbent if found else np.inf,
+            np.array(highs.getSolution().col_value) if found else None,
         )
     if status != highspy.HighsModelStatus.kOptimal:
         raise SolveError(f"solver status: {highs.modelStatusToString(status)}")
@@ -161,19 +191,47 @@ def _solve_whole(problem: LinearProgram, gap: float, time_limit_s: float) -> Sol
 
 
 def _run(
-    problem: LinearProgram, gap: float, time_limit_s: float
+    problem: LinearProgram,
+    gap: float,
+    time_limit_s: float,
+    start: np.ndarray | None = None,
+    watch: Watch | None = None,
 ) -> tuple[highspy.Highs, highspy.HighsModelStatus]:
-    """Run HiGHS, large ones by interior point; where it stops for numerical reasons, otherwise."""
-    large = len(problem.c) > _LARGE and not problem.integer.any()
-    first = ("ipm", "simplex") if large else ("choose", "ipm")
-    for option, value in (*(("solver", way) for way in first), ("presolve", "off")):
+    """Run HiGHS, large ones by interior point; where it stops for numerical reasons, otherwise.
+
+    Presolve of HiGHS 1.15 can find a feasible mixed-integer programme infeasible (integer columns
+    with bounds that are no integers): there the finding counts without presolve only.
+    """
+    doubted = {*_INCONCLUSIVE}
+    ways = [("solver", "choose"), ("solver", "ipm"), ("presolve", "off")]
+    if problem.integer.any():
+        doubted |= {highspy.HighsModelStatus.kInfeasible}
+        ways = [("presolve", "choose"), ("presolve", "off")]
+    elif len(problem.c) > _LARGE:
+        ways = [("solver", "ipm"), ("solver", "simplex"), ("presolve", "off")]
+    for option, value in ways:
         highs = _highs(problem, gap, time_limit_s)
         highs.setOptionValue(option, value)
+        if start is not None:
+            point = highspy.HighsSolution()
+            point.col_value = start
+            highs.setSolution(point)
+        if watch is not None:
+            _watch(highs, watch)
         highs.run()
         status = highs.getModelStatus()
-        if status not in _INCONCLUSIVE:
+        if status not in doubted:
             break
     return highs, status
+
+
+def _watch(highs: highspy.Highs, watch: Watch) -> None:
+    """Report bound and incumbent whenever HiGHS writes a line of its log."""
+    highs.setOptionValue("output_flag", True)
+    highs.setOptionValue("log_to_console", False)
+    highs.cbMipLogging.subscribe(
+        lambda event: watch(event.data_out.mip_dual_bound, event.data_out.mip_primal_bound)
+    )
 
 
 def _checked(

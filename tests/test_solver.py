@@ -294,8 +294,8 @@ def test_an_undecided_status_without_a_cost_is_infeasible(
     problem = program([-1], [[1], [1]], [2, -INF], [INF, 1])
     run = solver._run
 
-    def undecided(problem: LinearProgram, gap: float, time_limit_s: float):  # type: ignore[no-untyped-def]
-        highs, status = run(problem, gap, time_limit_s)
+    def undecided(problem: LinearProgram, *rest):  # type: ignore[no-untyped-def]
+        highs, status = run(problem, *rest)
         infeasible = highspy.HighsModelStatus.kInfeasible
         return highs, getattr(highspy.HighsModelStatus, kind) if status == infeasible else status
 

@@ -1,0 +1,278 @@
+"""Bilevel programmes solved to proven optimality, by the reformulation that one argument names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flexlib.bilevel import Bilevel
+from flexlib.bilevel_big_m import big_m
+from flexlib.bilevel_check import assert_solvable
+from flexlib.bilevel_duality import in_products, is_exact, on_menu, with_strong_duality
+from flexlib.bilevel_kkt import GUESSED, BigM, kkt_system, pairs, with_binaries
+from flexlib.bilevel_readings import first_value, follower_bound, worst_answer
+from flexlib.bilevel_sos1 import solve_sos1
+from flexlib.certificate import Certificate, Check, largest
+from flexlib.errors import DataError, Fault, Infeasible, NotProven, Unbounded
+from flexlib.linear_program import LinearProgram
+from flexlib.solver import Watch, solve
+
+REFORMULATIONS = ("kkt", "strong duality", "sos1")
+_TOLERANCE = 1e-6
+_OPTIMALITY = 1e-6  # of the follower, relative to its cost
+_AT_M = 1e-6  # relative distance from M that raises an alarm
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Optimum of a bilevel programme in the optimistic reading.
+
+    Attributes
+    ----------
+    problem : Bilevel
+    d, x : numpy.ndarray, shapes (k,) and (n,)
+    bound : float
+        Proven lower bound on the leader's objective.
+    gap : float
+        Relative gap that was asked for.
+    alarms : list of str
+        Pairs whose multiplier sits at its M: no fault where M is derived, a warning where not.
+    guessed : int
+        Big-M values without a derivation.
+    """
+
+    problem: Bilevel
+    d: np.ndarray
+    x: np.ndarray
+    bound: float
+    gap: float
+    alarms: list[str]
+    guessed: int
+
+    @property
+    def value(self) -> float:
+        """Leader's objective."""
+        return self.problem.value(self.d, self.x)
+
+    @property
+    def pessimistic(self) -> float:
+        """Leader's objective at the same decision with the follower's worst optimal answer."""
+        return self.problem.value(self.d, worst_answer(self.problem, self.d))
+
+    @property
+    def certificate(self) -> Certificate:
+        """Feasibility, optimality of the follower solved anew, gap, M without derivation."""
+        p, d, x = self.problem, self.d, self.x
+        f = p.follower
+        rows = p.rows @ d + p.rows_follower @ x - p.limit
+        bounds = np.concatenate([p.lower - d, d - p.upper, f.lower - x, x - f.upper])
+        equations = np.abs(f.a @ x + f.a_leader @ d - f.b)
+        own = np.concatenate([equations, f.g @ x + f.g_leader @ d - f.h])
+        cost = f.cost(d, x)
+        regret = (cost - follower_bound(p, d)) / max(1.0, abs(cost))
+        gap = (self.value - self.bound) / max(1.0, abs(self.value))
+        return Certificate(
+            (
+                Check("leader's rows", max(largest(rows), 0.0), _TOLERANCE, ""),
+                Check("follower's rows", max(largest(own), 0.0), _TOLERANCE, ""),
+                Check("bounds", max(largest(bounds), 0.0), _TOLERANCE, ""),
+                Check("integrality", largest(np.abs(d - np.round(d))[p.integer]), _TOLERANCE, ""),
+                Check("follower above its least cost", regret, _OPTIMALITY, "relative"),
+                Check("objective above its bound", gap, max(self.gap, _TOLERANCE), "relative"),
+                Check("big-M values without a derivation", float(self.guessed), 0.0, ""),
+            )
+        )  # fmt: skip
+
+
+def solve_bilevel(
+    problem: Bilevel,
+    reformulation: str = "kkt",
+    *,
+    m: BigM | None = None,
+    cut: bool = False,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+    gap: float = 1e-6,
+    time_limit_s: float = 600.0,
+    watch: Watch | None = None,
+) -> Optimum:
+    """Solve to proven optimality or raise.
+
+    Parameters
+    ----------
+    problem : Bilevel
+    reformulation : {"kkt", "strong duality", "sos1"}
+        KKT conditions with big-M, by HiGHS; strong duality where it is exact, for integer decisions
+        in all products, by HiGHS; KKT conditions with special ordered sets, by SCIP.
+    m : BigM, optional
+        Derived by `flexlib.bilevel_big_m.big_m` where it is needed and not given.
+    cut : bool
+        Whether strong duality is added to the KKT conditions as a cut.
+    start : tuple of numpy.ndarray, optional
+        Decision d and an optimal answer x to it, to start from.
+    gap : float
+        Relative gap at which the optimum counts as proven.
+    time_limit_s : float
+    watch : callable, optional
+        Called with bound and incumbent as HiGHS finds them.
+
+    Returns
+    -------
+    Optimum
+
+    Raises
+    ------
+    Infeasible, Unbounded
+        Of the programme or of its follower, which is looked at first.
+    NoBigM
+        Naming the pairs for which no M follows.
+    DataError
+        If strong duality is not exact, naming the decisions; if the start is not an optimal answer.
+    NotProven
+        With bound, incumbent and its d and x as ``x``.
+    """
+    if reformulation not in REFORMULATIONS:
+        expected = "one of " + ", ".join(map(repr, REFORMULATIONS))
+        raise DataError(
+            [Fault("solve_bilevel", "", "reformulation", repr(reformulation), expected)]
+        )
+    assert_solvable(problem)
+    if reformulation == "strong duality":
+        return _by_duality(problem, m, start, gap, time_limit_s, watch)
+    if m is None and (cut or reformulation == "kkt"):
+        m = big_m(problem, problem.value(*start) if start else first_value(problem))
+    system = kkt_system(problem, m)
+    if cut:
+        system = with_strong_duality(with_reach(system, problem), problem)
+    point = None if start is None else _completed(problem, system, *start)
+    try:
+        if reformulation == "sos1":
+            x, bound = solve_sos1(system, problem, gap=gap, time_limit_s=time_limit_s, start=point)
+        else:
+            assert m is not None
+            if point is not None:
+                point = np.append(point, _multipliers(problem, point)[m.open] > _TOLERANCE)
+            program = with_binaries(system, problem, m)
+            found = solve(program, gap=gap, time_limit_s=time_limit_s, start=point, watch=watch)
+            x, bound = found.x, found.bound
+    except NotProven as error:
+        raise _of_both_levels(error, problem) from None
+    return _optimum(problem, x, bound, gap, m if reformulation == "kkt" else None)
+
+
+def _by_duality(
+    problem: Bilevel,
+    m: BigM | None,
+    start: tuple[np.ndarray, np.ndarray] | None,
+    gap: float,
+    time_limit_s: float,
+    watch: Watch | None,
+) -> Optimum:
+    """Strong duality, decisions in products by binaries: one for every integer value."""
+    used = in_products(problem)
+    low, high = problem.lower[used], problem.upper[used]
+    whole = problem.integer[used] & np.isfinite(low) & np.isfinite(high)
+    faults = [
+        Fault("leader", problem.names[j], "", "a decision that is not integer between bounds",
+              "an integer one, or one on a menu: strong duality is exact for these alone")
+        for j in used[~(whole | (low == high))]
+    ]  # fmt: skip
+    if faults:
+        raise DataError(faults)
+    given, value = problem, None
+    if not is_exact(problem):
+        menu = {int(j): np.arange(problem.lower[j], problem.upper[j] + 1) for j in used}
+        problem, value = on_menu(problem, menu)
+    if m is None and problem.follower.g_leader.nnz:
+        m = big_m(problem, first_value(problem))
+    system = with_strong_duality(with_reach(kkt_system(problem, m), problem), problem)
+    point = None
+    if start is not None and value is None:
+        point = _completed(problem, system, *start)
+    try:
+        found = solve(system, gap=gap, time_limit_s=time_limit_s, start=point, watch=watch)
+    except NotProven as error:
+        raise _of_both_levels(error, problem) from None
+    x = found.x
+    if value is not None:
+        k = len(problem.cost)
+        x = np.concatenate([value @ np.round(x[:k]), x[k : k + len(problem.follower.c)]])
+    return _optimum(given, x, found.bound, gap, None)
+
+
+def duality_bound(problem: Bilevel, m: BigM | None = None, time_limit_s: float = 600.0) -> float:
+    """Lower bound on the leader's objective by strong duality with McCormick's envelopes.
+
+    Parameters
+    ----------
+    problem : Bilevel
+    m : BigM, optional
+        Derived where a decision is in the follower's rows.
+    time_limit_s : float
+    """
+    if m is None and problem.follower.g_leader.nnz:
+        m = big_m(problem)
+    system = with_reach(kkt_system(problem, m), problem)
+    return solve(with_strong_duality(system, problem), time_limit_s=time_limit_s).bound
+
+
+def with_reach(system: LinearProgram, problem: Bilevel) -> LinearProgram:
+    """Bounds of what is in products, at most the reach of both levels together."""
+    whole = replace(problem.high_point(), integer=np.zeros(0, dtype=bool))
+    k = len(problem.cost)
+    products = np.flatnonzero(abs(problem.follower.c_leader).sum(axis=1)) + k
+    lower, upper = system.lower.copy(), system.upper.copy()
+    for j in [*in_products(problem), *products]:
+        unit = np.zeros(len(whole.c))
+        unit[j] = 1.0
+        for sign, limit, tighter in ((1.0, lower, np.maximum), (-1.0, upper, np.minimum)):
+            try:
+                limit[j] = tighter(limit[j], sign * solve(replace(whole, c=sign * unit)).bound)
+            except Unbounded:
+                continue
+    whole_low, whole_high = np.ceil(lower - _TOLERANCE), np.floor(upper + _TOLERANCE)
+    lower = np.where(system.integer, whole_low, lower)
+    return replace(system, lower=lower, upper=np.where(system.integer, whole_high, upper))
+
+
+def _completed(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A point of the system with given d and x, and multipliers complementary to them."""
+    lower, upper = system.lower.copy(), system.upper.copy()
+    both = np.concatenate([d, x])
+    lower[: len(both)] = upper[: len(both)] = both
+    first, pair = len(both) + len(problem.follower.b), pairs(problem)
+    loose = pair.slack(d, x) > _TOLERANCE * (1 + np.abs(pair.limit))
+    upper[first : first + len(loose)][loose] = 0.0
+    try:
+        return solve(replace(system, lower=lower, upper=upper, integer=np.zeros(0, bool))).x
+    except Infeasible as error:
+        found = "no multipliers within their bounds; in conflict: " + ", ".join(error.conflict[:8])
+        raise DataError(
+            [Fault("solve_bilevel", "", "start", found, "an optimal answer of the follower")]
+        ) from error
+
+
+def _multipliers(problem: Bilevel, x: np.ndarray) -> np.ndarray:
+    """Multipliers of the pairs in a point of a system."""
+    first = len(problem.cost) + len(problem.follower.c) + len(problem.follower.b)
+    return x[first : first + len(pairs(problem).limit)]
+
+
+def _of_both_levels(error: NotProven, problem: Bilevel) -> NotProven:
+    """The same error with d and x of the incumbent alone."""
+    if error.x is not None:
+        error.x = error.x[: len(problem.cost) + len(problem.follower.c)]
+    return error
+
+
+def _optimum(problem: Bilevel, x: np.ndarray, bound: float, gap: float, m: BigM | None) -> Optimum:
+    """The optimum, with alarms for multipliers at their M."""
+    alarms: list[str] = []
+    if m is not None:
+        mu = _multipliers(problem, x)
+        at = np.isfinite(m.multiplier) & (m.multiplier > 0) & (mu >= m.multiplier * (1 - _AT_M))
+        alarms = [m.names[j] for j in np.flatnonzero(at)]
+    k, n = len(problem.cost), len(problem.follower.c)
+    d = np.where(problem.integer, np.round(x[:k]), x[:k])
+    count = m.how.count(GUESSED) if m is not None else 0
+    return Optimum(problem, d, x[k : k + n], bound, gap, alarms, count)

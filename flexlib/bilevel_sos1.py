@@ -1,0 +1,115 @@
+"""Complementarity as special ordered sets of type 1, by SCIP: a second opinion without any M."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_array, hstack
+
+from flexlib.bilevel import Bilevel
+from flexlib.bilevel_kkt import pairs
+from flexlib.errors import Infeasible, MissingExtra, NotProven, SolveError, Unbounded
+from flexlib.linear_program import LinearProgram
+
+
+def solve_sos1(
+    system: LinearProgram,
+    problem: Bilevel,
+    *,
+    gap: float,
+    time_limit_s: float,
+    start: np.ndarray | None = None,
+) -> tuple[np.ndarray, float]:
+    """Optimum of a system in which of each pair's slack and multiplier one is zero.
+
+    Parameters
+    ----------
+    system : LinearProgram
+        Whose first columns are those of `flexlib.bilevel_kkt.kkt_system`.
+    problem : Bilevel
+    gap : float
+        Relative.
+    time_limit_s : float
+    start : numpy.ndarray, shape (columns,), optional
+        Feasible point.
+
+    Returns
+    -------
+    x : numpy.ndarray, shape (columns,)
+    bound : float
+        Of SCIP.
+
+    Raises
+    ------
+    MissingExtra
+        Without the package pyscipopt (extra ``scip``).
+    Infeasible, Unbounded, NotProven, SolveError
+        As `flexlib.solver.solve`.
+    """
+    try:
+        import pyscipopt
+    except ImportError as error:
+        raise MissingExtra("pyscipopt", "scip") from error
+    pair, model = pairs(problem), pyscipopt.Model()
+    model.hideOutput()
+    for name, value in {
+        "limits/gap": gap,
+        "limits/time": time_limit_s,
+        "numerics/feastol": 1e-9,
+        "numerics/dualfeastol": 1e-9,
+        "randomization/randomseedshift": 0,
+    }.items():
+        model.setParam(name, value)
+
+    def limit(value: float) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
+    columns = [
+        model.addVar(lb=limit(low), ub=limit(high), obj=float(c), vtype="I" if whole else "C")
+        for low, high, c, whole in zip(
+            system.lower, system.upper, system.c, system.integer, strict=True
+        )
+    ]
+    slacks = [model.addVar(lb=0.0, ub=None) for _ in pair.names]
+    variables = [*columns, *slacks]
+
+    def add(a: csr_array, lower: np.ndarray, upper: np.ndarray) -> None:
+        for j in range(a.shape[0]):
+            at = slice(a.indptr[j], a.indptr[j + 1])
+            terms = zip(a.data[at], a.indices[at], strict=True)
+            body = pyscipopt.quicksum(float(value) * variables[i] for value, i in terms)
+            if lower[j] == upper[j]:
+                model.addCons(body == float(upper[j]))
+                continue
+            if np.isfinite(upper[j]):
+                model.addCons(body <= float(upper[j]))
+            if np.isfinite(lower[j]):
+                model.addCons(body >= float(lower[j]))
+
+    add(csr_array(system.a), system.row_lower, system.row_upper)
+    used = hstack([pair.slack_d, pair.slack_x])
+    fill = csr_array((used.shape[0], len(columns) - used.shape[1]))
+    eye = csr_array((np.ones(len(slacks)), (range(len(slacks)),) * 2))
+    add(csr_array(hstack([used, fill, eye])), pair.limit, pair.limit)
+    first = len(problem.cost) + len(problem.follower.c) + len(problem.follower.b)
+    for j, slack in enumerate(slacks):
+        model.addConsSOS1([columns[first + j], slack])
+    if start is not None:
+        point = model.createSol()
+        d, x = np.split(start[: used.shape[1]], [len(problem.cost)])
+        for variable, value in zip(variables, [*start, *pair.slack(d, x)], strict=True):
+            model.setSolVal(point, variable, float(value))
+        model.addSol(point)
+    model.optimize()
+    status = model.getStatus()
+    if status == "infeasible":
+        raise Infeasible("no decision has an optimal answer that the leader's rows allow")
+    if status in ("unbounded", "inforunbd"):
+        raise Unbounded("the leader's objective has no lower bound")
+    found = model.getNSols() > 0
+    values = np.array([model.getVal(v) for v in columns]) if found else None
+    if status == "timelimit":
+        most = float(model.getObjVal()) if found else np.inf
+        raise NotProven(f"time limit of {time_limit_s:g} s", model.getDualbound(), most, values)
+    if status not in ("optimal", "gaplimit") or values is None:
+        raise SolveError(f"solver status: {status}")
+    return values, float(model.getDualbound())

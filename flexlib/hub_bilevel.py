@@ -1,0 +1,182 @@
+"""Method C of the poster as a bilevel programme, and the bounds on the hubs' multipliers.
+
+The caps of imports and exports are all that can run at once, so they are never needed, and the
+multiplier lambda of a hub's balance lies between the price of exports and the price of imports. The
+value of what is stored is anchored there, :eq:`bilevel-anchors`: some optimal dual vector has it,
+less what holding costs, between the least and the most that a unit can be worth in any hour when it
+is taken out, or can cost when it is put in. For if it is beyond, cutting it off there keeps all
+reduced costs of the right sign: of filling and emptying, because the cut is beyond what any hour
+offers; of the content, because cutting off does not turn the order of two values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_array, eye_array, hstack, vstack
+
+from flexlib.bilevel import Bilevel, Follower
+from flexlib.bilevel_kkt import BigM, pairs
+from flexlib.centralised import congestion_cost, with_overloads
+from flexlib.hub_followers import Schedule, followers
+from flexlib.hub_grid import HubGrid
+from flexlib.hub_programme import EQUATIONS, HubProgramme
+from flexlib.hubs import Hubs
+from flexlib.pricing_inverse import AdderWeights, adder_changes, on_import
+from flexlib.tariffs import no_tariff
+
+_INTERVALS = "reduced cost by intervals of the multipliers"
+
+
+def priced_hubs(
+    hubs: Hubs, grid: HubGrid, cap_eur_per_mwh: float, weights: AdderWeights | None = None
+) -> Bilevel:
+    """Method C: the leader's adders, their changes and overloads; all hubs as one follower.
+
+    Parameters
+    ----------
+    hubs : Hubs
+    grid : HubGrid
+    cap_eur_per_mwh : float
+    weights : AdderWeights, optional
+        The poster's by default.
+    """
+    weights = weights or AdderWeights()
+    programme = HubProgramme(hubs)
+    own = followers(programme, no_tariff(*programme.shape[:2]))
+    both = with_overloads(own, programme, grid)
+    change, weight = adder_changes(programme, weights)
+    n, rows = len(own.c), len(own.row_names)
+    adders, changes, overloads = change.shape[1], len(weight), len(both.c) - n
+    k = adders + changes + overloads
+    flow = csr_array(both.a[rows:])
+    size = eye_array(changes)
+    keys = [f"{hub} hour {t}" for hub in hubs.table["hub"] for t in range(hubs.hours)]
+    return Bilevel(
+        Follower(
+            c=own.c,
+            a=own.a,
+            b=own.row_upper,
+            lower=own.lower,
+            upper=own.upper,
+            c_leader=csr_array(hstack([on_import(programme), csr_array((n, k - adders))])),
+            names=own.column_names,
+            equation_names=own.row_names,
+        ),
+        cost=np.concatenate(
+            [np.full(adders, weights.level), weight, congestion_cost(both, grid)[n:]]
+        ),
+        upper=np.repeat([cap_eur_per_mwh, cap_eur_per_mwh, np.inf], [adders, changes, overloads]),
+        rows=csr_array(
+            vstack(
+                [
+                    hstack([change, -size, csr_array((changes, overloads))]),
+                    hstack([-change, -size, csr_array((changes, overloads))]),
+                    hstack([csr_array((overloads, adders + changes)), flow[:, n:]]),
+                ]
+            )
+        ),
+        rows_follower=csr_array(vstack([csr_array((2 * changes, n)), flow[:, :n]])),
+        limit=np.concatenate([np.zeros(2 * changes), both.row_upper[rows:]]),
+        names=[
+            *(f"adder of {key}" for key in keys),
+            *(f"change {j + 1}" for j in range(changes)),
+            *both.column_names[n:],
+        ],
+        row_names=[*(f"change {j + 1}" for j in range(2 * changes)), *both.row_names[rows:]],
+    )
+
+
+def multiplier_intervals(hubs: Hubs, cap_eur_per_mwh: float) -> tuple[np.ndarray, np.ndarray]:
+    """Interval that holds an optimal multiplier of each equation at all adders up to the cap.
+
+    Returns
+    -------
+    low, high : numpy.ndarray, shape (rows,)
+        In the order of the programme's equations, EUR/MWh.
+    """
+    own = hubs.costs.set_index("variable")["linear_eur_per_mwh"]
+    eff = {str(name): hubs.table[name].to_numpy() for name in hubs.table if "eff" in str(name)}
+    least = np.broadcast_to(hubs.sell_eur_per_mwh - own["m_out"], (len(hubs), hubs.hours))
+    most = np.asarray(hubs.buy_eur_per_mwh + own["m_in"] + cap_eur_per_mwh)
+    most = np.broadcast_to(most, least.shape)
+    discharge = eff["battery_eff_discharge"]
+    battery = _worth(
+        least, most, eff["battery_eff_charge"], own["p_ch"], discharge, discharge * own["p_dis"],
+        own["e"],
+    )  # fmt: skip
+    hydrogen = _worth(
+        least, most, eff["electrolyser_eff"], own["p_el"], eff["fuel_cell_eff"],
+        np.full(len(hubs), own["h_fc"]), own["h"],
+    )  # fmt: skip
+    late = own["a"] * np.arange(hubs.hours)
+    backlog = [
+        (own["u"] + least + late).min(axis=1)[:, None] - late,
+        (own["u"] + most + late).max(axis=1)[:, None] - late,
+    ]
+    low = np.stack([least, -battery[1], backlog[0], -hydrogen[1]], axis=2)
+    high = np.stack([most, -battery[0], backlog[1], -hydrogen[0]], axis=2)
+    assert low.shape[2] == len(EQUATIONS)
+    return low.ravel(), high.ravel()
+
+
+def _worth(
+    least: np.ndarray, most: np.ndarray, fill: np.ndarray, cost_in: float, empty: np.ndarray,
+    cost_out: np.ndarray, hold: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Least and most that a stored unit is worth in each hour, shapes (hubs, hours).
+
+    `least` and `most` bound the value of power, `fill` and `empty` are efficiencies, `cost_in` is
+    for a unit of power in, `cost_out` for a unit taken out, `hold` for keeping one for an hour.
+    """
+    hours = least.shape[1]
+    held = hold * np.arange(hours)
+    ends = [(power + cost_in) / fill[:, None] - held for power in (least, most)]
+    ends += [empty[:, None] * power - cost_out[:, None] - held for power in (least, most)]
+    last = -hold * hours  # what is left at the end is worth nothing
+    low = np.minimum(np.min([end.min(axis=1) for end in ends], axis=0), last)
+    high = np.maximum(np.max([end.max(axis=1) for end in ends], axis=0), last)
+    return low[:, None] + held, high[:, None] + held
+
+
+def hub_big_m(problem: Bilevel, hubs: Hubs, cap_eur_per_mwh: float) -> BigM:
+    """M of the hubs' pairs: reduced costs by interval arithmetic, slacks by the hubs' ratings."""
+    f, programme = problem.follower, HubProgramme(hubs)
+    low, high = multiplier_intervals(hubs, cap_eur_per_mwh)
+    towards, against = f.a.maximum(0).T, f.a.minimum(0).T
+    least = f.c - (towards @ high + against @ low)
+    most = f.c - (towards @ low + against @ high)
+    most[programme.column("m_in").ravel()] += cap_eur_per_mwh
+    down, up = np.flatnonzero(np.isfinite(f.lower)), np.flatnonzero(np.isfinite(f.upper))
+    never = np.concatenate([programme.column(name).ravel() for name in ("m_in", "m_out")])
+    least[never] = 0.0
+    how = np.where(np.isin(up, never), "never tight: all that can run at once", _INTERVALS)
+    reach = f.upper - f.lower
+    return BigM(
+        slack=np.concatenate([reach[down], reach[up]]),
+        multiplier=np.concatenate([np.maximum(most[down], 0.0), np.maximum(-least[up], 0.0)]),
+        equation_low=low,
+        equation_high=high,
+        how=[_INTERVALS] * len(down) + how.tolist(),
+        names=pairs(problem).names,
+    )
+
+
+def decision(grid: HubGrid, adder: np.ndarray, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
+    """Decision and answer of `priced_hubs` for given adders and schedules.
+
+    Parameters
+    ----------
+    grid : HubGrid
+    adder : numpy.ndarray, shape (hubs, hours)
+        EUR/MWh.
+    schedule : Schedule
+
+    Returns
+    -------
+    d, x : numpy.ndarray, shapes (k,) and (n,)
+    """
+    changes = np.abs(adder_changes(schedule.programme, AdderWeights())[0] @ adder.ravel())
+    loading = grid.loading_mw(schedule.w_mw)
+    over = [loading - grid.upper_mw[:, None], -loading - grid.lower_mw[:, None]]
+    overloads = np.maximum(np.concatenate([part.ravel() for part in over]), 0.0)
+    return np.concatenate([adder.ravel(), changes, overloads]), schedule.x

@@ -1,0 +1,161 @@
+"""Method C exactly: the leader's whole objective, proven as far as branch and bound gets.
+
+From prices of one linear programme by joint steps to a good start, from there by branch and bound.
+Two bounds stand beside the result: the centralised benchmark's on congestion, and on the whole
+objective the better of strong duality's with McCormick's envelopes and that of branch and bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flexlib.bilevel_solve import duality_bound, solve_bilevel
+from flexlib.centralised import Centralised
+from flexlib.certificate import Certificate, Check
+from flexlib.errors import NotProven
+from flexlib.hub_bilevel import decision, hub_big_m, priced_hubs
+from flexlib.pricing import Prices, cheaper, linear_prices, priced
+from flexlib.pricing_inverse import AdderWeights
+from flexlib.pricing_steps import objective, with_joint_steps
+from flexlib.solver import Watch
+
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class ExactPrices:
+    """Prices with a bound on the leader's whole objective.
+
+    Attributes
+    ----------
+    prices : Prices
+        With the certificate of the hubs' optimality and the bound on congestion.
+    weights : AdderWeights
+    bound : float
+        Proven lower bound on the whole objective, in weighted MWh.
+    source : str
+        Where the bound comes from.
+    gap_asked : float
+        Relative gap at which the objective counts as proven.
+    alarms : list of str
+        Pairs whose multiplier sits at its M at the optimum.
+    """
+
+    prices: Prices
+    weights: AdderWeights
+    bound: float
+    source: str
+    gap_asked: float
+    alarms: list[str]
+
+    @property
+    def objective(self) -> float:
+        """Congestion and regularisation :eq:`prices-bilevel`, recomputed, weighted MWh."""
+        return objective(self.prices, self.weights)
+
+    @property
+    def gap(self) -> float:
+        """Objective above its bound, relative to the objective."""
+        return (self.objective - self.bound) / max(abs(self.objective), _TOLERANCE)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the whole objective is optimal within the gap that was asked for."""
+        return self.gap <= self.gap_asked + _TOLERANCE
+
+    @property
+    def certificate(self) -> Certificate:
+        """Bilevel feasibility, each hub's optimality solved anew, and the bound below the value."""
+        below = Check("bound above the objective", max(-self.gap, 0.0), _TOLERANCE, "relative")
+        return Certificate((*self.prices.certificate.checks, below))
+
+    @property
+    def claim(self) -> str:
+        """What is proven about the whole objective, in a sentence."""
+        if self.proven:
+            return (
+                f"Objective {self.objective:.4f} is optimal within "
+                f"{100 * self.gap_asked:g} % ({self.source})."
+            )
+        return (
+            f"Optimality is not claimed: objective {self.objective:.4f}, bound {self.bound:.4f} "
+            f"({self.source}), gap {100 * self.gap:.0f} %."
+        )
+
+
+def exact_prices(
+    benchmark: Centralised,
+    *,
+    cap_eur_per_mwh: float = 60.0,
+    weights: AdderWeights | None = None,
+    reformulation: str = "kkt",
+    cut: bool = False,
+    gap: float = 1e-3,
+    time_limit_s: float = 600.0,
+    watch: Watch | None = None,
+) -> ExactPrices:
+    """Adders of least whole objective :eq:`prices-bilevel`, with what is proven about them.
+
+    Parameters
+    ----------
+    benchmark : Centralised
+        Method B for the same hubs and grid.
+    cap_eur_per_mwh : float
+        D, the largest adder.
+    weights : AdderWeights, optional
+        The poster's by default.
+    reformulation : {"kkt", "sos1"}
+    cut : bool
+        See `flexlib.bilevel_solve.solve_bilevel`.
+    gap : float
+        Relative gap at which the objective counts as proven.
+    time_limit_s : float
+        Of branch and bound, none with 0. What is found by then is returned with its bound.
+    watch : callable, optional
+        Called with bound and incumbent of branch and bound, with HiGHS.
+
+    Returns
+    -------
+    ExactPrices
+
+    Raises
+    ------
+    DataError
+        As `flexlib.pricing.linear_prices`.
+    """
+    weights = weights or AdderWeights()
+    hubs, grid = benchmark.schedule.programme.hubs, benchmark.grid
+    best = with_joint_steps(linear_prices(benchmark, cap_eur_per_mwh=cap_eur_per_mwh,
+                                          weights=weights), weights)  # fmt: skip
+    problem = priced_hubs(hubs, grid, cap_eur_per_mwh, weights)
+    m = hub_big_m(problem, hubs, cap_eur_per_mwh)
+    bounds = {
+        "congestion of the centralised benchmark": benchmark.bound_mwh,
+        "strong duality with McCormick's envelopes": duality_bound(problem, m),
+    }
+    alarms: list[str] = []
+
+    def result() -> ExactPrices:
+        source = max(bounds, key=bounds.__getitem__)
+        return ExactPrices(best, weights, bounds[source], source, gap, alarms)
+
+    if result().proven or time_limit_s == 0:
+        return result()
+    try:
+        found = solve_bilevel(
+            problem, reformulation, m=m, cut=cut,
+            start=decision(grid, best.adder_eur_per_mwh, best.answer.schedule),
+            gap=gap, time_limit_s=time_limit_s, watch=watch,
+        )  # fmt: skip
+        x: np.ndarray | None = found.d
+        bounds["branch and bound"], alarms = found.bound, found.alarms
+    except NotProven as error:
+        x, bounds["branch and bound"] = error.x, error.bound
+    if x is not None:
+        adder = x[: best.adder_eur_per_mwh.size].reshape(best.adder_eur_per_mwh.shape)
+        tried = priced(benchmark, cap_eur_per_mwh, np.clip(adder, 0.0, cap_eur_per_mwh))
+        for other in (tried, cheaper(tried, weights)):
+            best = min(best, other, key=lambda prices: objective(prices, weights))
+    return result()
