@@ -5,6 +5,11 @@ negative for generators. Every name with a unit carries it.
 """
 
 from flexlib.bids import Bids, Connected, read_bids
+from flexlib.bilevel import Bilevel, Follower
+from flexlib.bilevel_big_m import NoBigM, big_m
+from flexlib.bilevel_check import findings
+from flexlib.bilevel_pyomo import bilevel_of
+from flexlib.bilevel_solve import Optimum, solve_bilevel
 from flexlib.centralised import Centralised, centralised
 from flexlib.ellipsoid import Ellipsoid, omega_any_distribution, omega_gaussian
 from flexlib.errors import (
@@ -30,6 +35,8 @@ from flexlib.planes import Circle, LambdaBeta, Planes
 from flexlib.powerflow import power_flow
 from flexlib.pricing import Prices, linear_prices
 from flexlib.pricing_evaluation import evaluated
+from flexlib.pricing_exact import ExactPrices, exact_prices
+from flexlib.pricing_steps import with_joint_steps
 from flexlib.profiles import network_at, power_profiles, read_profiles
 from flexlib.readers import read_network
 from flexlib.relinearisation import Relinearised, relinearised
@@ -54,6 +61,7 @@ __all__ = [
     "Activation",
     "Answer",
     "Bids",
+    "Bilevel",
     "Block",
     "Box",
     "Budget",
@@ -64,7 +72,9 @@ __all__ = [
     "Connected",
     "DataError",
     "Ellipsoid",
+    "ExactPrices",
     "FlexlibError",
+    "Follower",
     "HubGrid",
     "HubNetwork",
     "Hubs",
@@ -74,9 +84,11 @@ __all__ = [
     "Market",
     "MissingExtra",
     "Network",
+    "NoBigM",
     "NotProven",
     "NotSettled",
     "OperatingPoint",
+    "Optimum",
     "Planes",
     "Prices",
     "Relinearised",
@@ -88,11 +100,15 @@ __all__ = [
     "ac_check",
     "activate",
     "answer",
+    "big_m",
+    "bilevel_of",
     "centralised",
     "clear",
     "clear_iterated",
     "data_path",
     "evaluated",
+    "exact_prices",
+    "findings",
     "light_model_header",
     "linear_prices",
     "linearise",
@@ -120,6 +136,8 @@ __all__ = [
     "relinearised",
     "settle",
     "solve",
+    "solve_bilevel",
     "supply_curve",
+    "with_joint_steps",
     "write_light_model",
 ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cvxpy as cp
 import numpy as np
 from scipy.sparse import csr_array, hstack, vstack
 
@@ -35,6 +34,8 @@ def _least(problem: Bilevel, d: np.ndarray) -> tuple[np.ndarray, float]:
     if not f.q.nnz:
         found = solve(own)
         return found.x, found.bound
+    import cvxpy as cp  # slow to import, needed for curved costs only
+
     x = cp.Variable(len(f.c))
     low, up = np.isfinite(f.lower), np.isfinite(f.upper)
     rows = [x[low] >= f.lower[low], x[up] <= f.upper[up]]
