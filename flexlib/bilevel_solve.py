@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from flexlib.bilevel import Bilevel
 from flexlib.bilevel_big_m import big_m
@@ -157,7 +158,9 @@ def solve_bilevel(
             x, bound = found.x, found.bound
     except NotProven as error:
         raise _of_both_levels(error, problem) from None
-    return _optimum(problem, x, bound, gap, m if reformulation == "kkt" else None)
+    d, answer = _both_levels(problem, x)
+    alarms = _at_big_m(m, _multipliers(problem, x)) if m is not None else []
+    return Optimum(problem, d, answer, bound, gap, alarms, _guessed(m))
 
 
 def _by_duality(
@@ -179,25 +182,26 @@ def _by_duality(
     ]  # fmt: skip
     if faults:
         raise DataError(faults)
-    given, value = problem, None
+    menu = {}
     if not is_exact(problem):
         menu = {int(j): np.arange(problem.lower[j], problem.upper[j] + 1) for j in used}
-        problem, value = on_menu(problem, menu)
+    chosen, value = on_menu(problem, menu)
     if m is None and problem.follower.g_leader.nnz:
-        m = big_m(problem, first_value(problem))
-    system = with_strong_duality(with_reach(kkt_system(problem, m), problem), problem)
+        m = big_m(chosen, first_value(chosen))
+    system = with_strong_duality(with_reach(kkt_system(chosen, m), chosen), chosen)
     point = None
-    if start is not None and value is None:
-        point = _completed(problem, system, *start)
+    if start is not None:
+        d = [
+            menu[j] == start[0][j] if j in menu else start[0][j : j + 1]
+            for j in range(len(problem.cost))
+        ]
+        point = _completed(chosen, system, np.concatenate(d).astype(float), start[1])
     try:
         found = solve(system, gap=gap, time_limit_s=time_limit_s, start=point, watch=watch)
     except NotProven as error:
-        raise _of_both_levels(error, problem) from None
-    x = found.x
-    if value is not None:
-        k = len(problem.cost)
-        x = np.concatenate([value @ np.round(x[:k]), x[k : k + len(problem.follower.c)]])
-    return _optimum(given, x, found.bound, gap, None)
+        raise _of_both_levels(error, chosen, value) from None
+    d, x = _both_levels(chosen, found.x)
+    return Optimum(problem, value @ d, x, found.bound, gap, [], _guessed(m))
 
 
 def duality_bound(problem: Bilevel, m: BigM | None = None, time_limit_s: float = 600.0) -> float:
@@ -258,21 +262,27 @@ def _multipliers(problem: Bilevel, x: np.ndarray) -> np.ndarray:
     return x[first : first + len(pairs(problem).limit)]
 
 
-def _of_both_levels(error: NotProven, problem: Bilevel) -> NotProven:
+def _both_levels(problem: Bilevel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decision, integers rounded, and answer in a point of a system."""
+    k, n = len(problem.cost), len(problem.follower.c)
+    return np.where(problem.integer, np.round(x[:k]), x[:k]), x[k : k + n]
+
+
+def _of_both_levels(
+    error: NotProven, problem: Bilevel, value: csr_array | None = None
+) -> NotProven:
     """The same error with d and x of the incumbent alone."""
     if error.x is not None:
-        error.x = error.x[: len(problem.cost) + len(problem.follower.c)]
+        d, x = _both_levels(problem, error.x)
+        error.x = np.concatenate([d if value is None else value @ d, x])
     return error
 
 
-def _optimum(problem: Bilevel, x: np.ndarray, bound: float, gap: float, m: BigM | None) -> Optimum:
-    """The optimum, with alarms for multipliers at their M."""
-    alarms: list[str] = []
-    if m is not None:
-        mu = _multipliers(problem, x)
-        at = np.isfinite(m.multiplier) & (m.multiplier > 0) & (mu >= m.multiplier * (1 - _AT_M))
-        alarms = [m.names[j] for j in np.flatnonzero(at)]
-    k, n = len(problem.cost), len(problem.follower.c)
-    d = np.where(problem.integer, np.round(x[:k]), x[:k])
-    count = m.how.count(GUESSED) if m is not None else 0
-    return Optimum(problem, d, x[k : k + n], bound, gap, alarms, count)
+def _at_big_m(m: BigM, mu: np.ndarray) -> list[str]:
+    """Pairs whose multiplier sits at its M."""
+    at = np.isfinite(m.multiplier) & (m.multiplier > 0) & (mu >= m.multiplier * (1 - _AT_M))
+    return [m.names[j] for j in np.flatnonzero(at)]
+
+
+def _guessed(m: BigM | None) -> int:
+    return m.how.count(GUESSED) if m is not None else 0
