@@ -200,8 +200,8 @@ def _by_duality(
         found = solve(system, gap=gap, time_limit_s=time_limit_s, start=point, watch=watch)
     except NotProven as error:
         raise _of_both_levels(error, chosen, value) from None
-    d, x = _both_levels(chosen, found.x)
-    return Optimum(problem, value @ d, x, found.bound, gap, [], _guessed(m))
+    entries, x = _both_levels(chosen, found.x)
+    return Optimum(problem, value @ entries, x, found.bound, gap, [], _guessed(m))
 
 
 def duality_bound(problem: Bilevel, m: BigM | None = None, time_limit_s: float = 600.0) -> float:
