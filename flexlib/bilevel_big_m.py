@@ -20,6 +20,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from scipy.linalg import null_space, orth
 from scipy.sparse import csr_array, vstack
 
 from flexlib.bilevel import Bilevel
@@ -29,9 +30,10 @@ from flexlib.linear_program import LinearProgram
 from flexlib.solver import solve
 
 _ZERO = 1e-9
+_LEAST_SLACK = 1e-6  # of a point, to divide by
 _CUTOFF = 1e-6  # relative width
 _MOST_CORNERS = 20_000
-_SINGULAR = 1e12
+_SINGULAR, _DOUBTFUL = 1e12, 1e9  # condition of a basis
 
 
 class NoBigM(FlexlibError):
@@ -72,9 +74,10 @@ def big_m(problem: Bilevel, cutoff: float = np.inf) -> BigM:
     span = np.array(
         [[-_most(whole, -unit), _most(whole, unit)] for unit in np.eye(k, len(whole.c))]
     )
-    point = _PointWithSlack(problem, pair, whole, span.reshape(k, 2).T)
+    span = span.reshape(k, 2).T
+    point = _PointWithSlack(problem, pair, whole, span)
     whole = point.whole = _no_dearer(whole, problem, point)
-    corner = dual_corners(problem, pair, span.reshape(k, 2).T)
+    corner = dual_corners(problem, pair, span)
     slack, multiplier, how, why = [], [], [], {}
     for j, name in enumerate(pair.names):
         row = np.concatenate([pair.slack_d[[j]].toarray()[0], pair.slack_x[[j]].toarray()[0]])
@@ -100,11 +103,15 @@ def big_m(problem: Bilevel, cutoff: float = np.inf) -> BigM:
     return BigM(np.array(slack), np.array(multiplier), -none, none, how, pair.names)
 
 
+def up_to(cutoff: float) -> float:
+    """Largest objective that is looked at: the cutoff and its tolerance."""
+    return cutoff + _CUTOFF * max(1.0, abs(cutoff)) if np.isfinite(cutoff) else cutoff
+
+
 def _together(problem: Bilevel, cutoff: float) -> LinearProgram:
     """All that leader and follower could do together at an objective up to the cutoff."""
     whole = replace(problem.high_point(), integer=np.zeros(0, dtype=bool))
-    most = cutoff + _CUTOFF * max(1.0, abs(cutoff))
-    return _with_row(whole, whole.c, most, "cutoff") if np.isfinite(cutoff) else whole
+    return _with_row(whole, whole.c, up_to(cutoff), "cutoff") if np.isfinite(cutoff) else whole
 
 
 def _no_dearer(whole: LinearProgram, problem: Bilevel, point: _PointWithSlack) -> LinearProgram:
@@ -117,7 +124,7 @@ def _no_dearer(whole: LinearProgram, problem: Bilevel, point: _PointWithSlack) -
         return whole
     try:
         x_bar = solve(replace(point.always, c=f.c)).x
-    except (Infeasible, Unbounded):
+    except Unbounded:
         return whole
     slope = f.c + f.q @ x_bar
     most = float(slope @ x_bar)
@@ -151,9 +158,9 @@ class _PointWithSlack:
     ) -> None:
         f = problem.follower
         self.problem, self.whole, self.span = problem, whole, span
-        towards, against = pair.slack_d.maximum(0), pair.slack_d.minimum(0)
-        with np.errstate(invalid="ignore"):
-            worst = towards @ span[1] + against @ span[0]
+        worst, none = np.zeros(len(pair.limit)), np.zeros(len(f.c))
+        for j in np.flatnonzero(abs(pair.slack_d).sum(axis=1)):
+            worst[j] = _most(whole, np.concatenate([pair.slack_d[[j]].toarray()[0], none]))
         self.rows, self.room = pair.slack_x, pair.limit - worst
         self.missing = ""
         if f.a_leader.nnz:
@@ -166,26 +173,33 @@ class _PointWithSlack:
             np.concatenate([f.b, np.where(np.isfinite(worst), self.room, 0.0)]),
             f.lower, f.upper, [*f.equation_names, *pair.names], f.names,
         )  # fmt: skip
+        try:
+            solve(self.always)
+        except Infeasible:
+            self.missing = self.missing or "no point is the follower's to choose at all decisions"
 
     def bound(self, j: int, most_slack: float) -> tuple[float, str]:
         """Largest multiplier of pair j, and how it follows or what is missing."""
         if self.missing:
             return math.inf, self.missing
         row = self.rows[[j]].toarray()[0]
-        least = self.always.row_lower.copy()
-        least[len(least) - len(self.room) + j] = self.room[j] - most_slack
-        try:
-            x_bar = solve(replace(self.always, c=row, row_lower=least)).x
-        except Infeasible:
-            self.missing = "no point is the follower's to choose at all decisions"
-            return math.inf, self.missing
-        slack = float(self.room[j] - row @ x_bar)
-        if slack <= _ZERO:
-            return math.inf, "no point has slack in it at all decisions"
-        most = self._cost_range(x_bar)
-        if not math.isfinite(most):
-            return math.inf, "the follower's cost can fall without end below that of a point"
-        return most / slack, f"costs {most:.4g} above the least, slack {slack:.4g}"
+        best, how = math.inf, "no point has slack in it at all decisions"
+        for cap in (most_slack, math.inf):  # of the point's slack
+            least = self.always.row_lower.copy()
+            least[len(least) - len(self.room) + j] = self.room[j] - cap
+            try:
+                x_bar = solve(replace(self.always, c=row, row_lower=least)).x
+            except (Infeasible, Unbounded):
+                continue
+            slack = float(self.room[j] - row @ x_bar)
+            if slack <= _LEAST_SLACK:
+                continue
+            most = self._cost_range(x_bar)
+            if most / slack < best:
+                best, how = most / slack, f"costs {most:.4g} above the least, slack {slack:.4g}"
+            elif best == math.inf:
+                how = "the follower's cost can fall without end below that of a point"
+        return best, how
 
     def _cost_range(self, x_bar: np.ndarray) -> float:
         """Most of f(d, x_bar) - f(d, x) <= (c + C d + Q x_bar)'(x_bar - x)."""
@@ -197,14 +211,15 @@ class _PointWithSlack:
             up = column @ x_bar + _most(self.whole, np.concatenate([none, -column]))
             down = column @ x_bar - _most(self.whole, np.concatenate([none, column]))
             most += max(d * by if d and by else 0.0 for d in self.span[:, i] for by in (up, down))
-        return most
+        return max(float(most), 0.0)
 
 
 def dual_corners(problem: Bilevel, pair: Pairs, span: np.ndarray) -> np.ndarray | None:
     """Largest multiplier of each pair over all dual corners, None where they cannot be counted.
 
-    A corner is a basic solution of stationarity, y free and mu >= 0. Its mu is linear in d; it
-    counts unless some mu is negative at all d.
+    A corner is a basic solution of stationarity without y, along the null space of A:
+    ``N'(c + C d + S'mu) = 0`` and mu >= 0. It is linear in d and counts unless some mu is negative
+    at all d.
 
     Parameters
     ----------
@@ -213,28 +228,32 @@ def dual_corners(problem: Bilevel, pair: Pairs, span: np.ndarray) -> np.ndarray 
     span : numpy.ndarray, shape (2, k)
         Least and largest decisions.
     """
-    f = problem.follower
-    if f.q.nnz or not len(f.c):
-        return None
-    a = f.a.toarray().T
-    rank = np.linalg.matrix_rank(a) if a.size else 0
-    size, count = len(f.c) - rank, len(pair.limit)
-    if rank < len(f.b) or size > count or math.comb(count, size) > _MOST_CORNERS:
-        return None
+    f, count = problem.follower, len(pair.limit)
     slope = f.c_leader.toarray()
     coupled = np.flatnonzero(slope.any(axis=0))
     low, high = span[:, coupled]
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    if f.q.nnz or not (np.isfinite(low).all() and np.isfinite(high).all()):
         return None
-    gradient = pair.slack_x.toarray().T  # a y - gradient mu = c + slope d
-    middle, half = slope[:, coupled] @ ((low + high) / 2), slope[:, coupled] * ((high - low) / 2)
-    most = np.zeros(count)
-    for basis in itertools.combinations(range(count), size):
-        matrix = np.hstack([a, -gradient[:, basis]])
-        if np.linalg.cond(matrix) > _SINGULAR:
+    along = null_space(f.a.toarray()).T if len(f.b) else np.eye(len(f.c))
+    gradient = along @ pair.slack_x.toarray().T
+    independent = orth(gradient).T if gradient.size else np.zeros((0, len(along)))
+    size = len(independent)
+    if math.comb(count, size) > _MOST_CORNERS:
+        return None
+    along, gradient = independent @ along, independent @ gradient
+    middle = -along @ (f.c + slope[:, coupled] @ ((low + high) / 2))
+    half = along @ (slope[:, coupled] * ((high - low) / 2))
+    length = np.linalg.norm(gradient, axis=0)
+    most, zero = np.zeros(count), -_ZERO * max(1.0, float(np.abs(f.c).max(initial=0.0)))
+    for basis in itertools.combinations(range(count), size) if size else ():
+        matrix, chosen = gradient[:, basis], length[list(basis)]
+        condition = np.linalg.cond(matrix / chosen) if chosen.all() else math.inf
+        if condition > _SINGULAR:
             continue
-        inverse = np.linalg.inv(matrix)[rank:]
-        centre, spread = inverse @ (f.c + middle), np.abs(inverse @ half).sum(axis=1)
-        if (centre + spread >= -_ZERO).all():
-            most[list(basis)] = np.maximum(most[list(basis)], centre + spread)
+        if condition > _DOUBTFUL:
+            return None
+        inverse = np.linalg.inv(matrix)
+        mu = inverse @ middle + np.abs(inverse @ half).sum(axis=1)
+        if (mu >= zero).all():
+            most[list(basis)] = np.maximum(most[list(basis)], mu)
     return most

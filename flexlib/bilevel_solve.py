@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from flexlib.bilevel import Bilevel
-from flexlib.bilevel_big_m import big_m
+from flexlib.bilevel_big_m import big_m, up_to
 from flexlib.bilevel_check import assert_solvable
 from flexlib.bilevel_duality import in_products, is_exact, on_menu, with_strong_duality
 from flexlib.bilevel_kkt import GUESSED, BigM, kkt_system, pairs, with_binaries
@@ -72,7 +74,7 @@ class Optimum:
         own = np.concatenate([equations, f.g @ x + f.g_leader @ d - f.h])
         cost = f.cost(d, x)
         regret = (cost - follower_bound(p, d)) / max(1.0, abs(cost))
-        gap = (self.value - self.bound) / max(1.0, abs(self.value))
+        gap = abs(self.value - self.bound) / max(1.0, abs(self.value))
         return Certificate(
             (
                 Check("leader's rows", max(largest(rows), 0.0), _TOLERANCE, ""),
@@ -138,10 +140,52 @@ def solve_bilevel(
             [Fault("solve_bilevel", "", "reformulation", repr(reformulation), expected)]
         )
     assert_solvable(problem)
+    if start is not None:
+        start = _assert_answer(problem, *start)
     if reformulation == "strong duality":
-        return _by_duality(problem, m, start, gap, time_limit_s, watch)
-    if m is None and (cut or reformulation == "kkt"):
-        m = big_m(problem, problem.value(*start) if start else first_value(problem))
+        _assert_integer(problem)
+        by, needed = partial(_by_duality, problem), problem.follower.g_leader.nnz > 0
+    else:
+        by, needed = partial(_by_kkt, problem, reformulation, cut), cut or reformulation == "kkt"
+    solved = partial(by, start=start, gap=gap, time_limit_s=time_limit_s, watch=watch)
+    if m is not None or not needed:
+        return solved(m=m)
+    return _with_derived_m(
+        problem, solved, problem.value(*start) if start else first_value(problem)
+    )
+
+
+def _with_derived_m(problem: Bilevel, solved: Callable[..., Optimum], cutoff: float) -> Optimum:
+    """With M for what is up to a value, and without it where there is nothing.
+
+    The value of an answer is known within tolerances only, and may be out of reach.
+    """
+    most = up_to(cutoff)
+    if np.isfinite(most):
+        try:
+            found = solved(m=big_m(problem, cutoff))
+            if found.bound <= most:
+                return found
+        except Infeasible:
+            pass
+        except NotProven as error:
+            if error.bound <= most:
+                raise
+    return solved(m=big_m(problem))
+
+
+def _by_kkt(
+    problem: Bilevel,
+    reformulation: str,
+    cut: bool,
+    *,
+    m: BigM | None,
+    start: tuple[np.ndarray, np.ndarray] | None,
+    gap: float,
+    time_limit_s: float,
+    watch: Watch | None,
+) -> Optimum:
+    """KKT conditions, with complementarity by big-M or by special ordered sets."""
     system = kkt_system(problem, m)
     if cut:
         system = with_strong_duality(with_reach(system, problem), problem)
@@ -165,6 +209,7 @@ def solve_bilevel(
 
 def _by_duality(
     problem: Bilevel,
+    *,
     m: BigM | None,
     start: tuple[np.ndarray, np.ndarray] | None,
     gap: float,
@@ -172,22 +217,11 @@ def _by_duality(
     watch: Watch | None,
 ) -> Optimum:
     """Strong duality, decisions in products by binaries: one for every integer value."""
-    used = in_products(problem)
-    low, high = problem.lower[used], problem.upper[used]
-    whole = problem.integer[used] & np.isfinite(low) & np.isfinite(high)
-    faults = [
-        Fault("leader", problem.names[j], "", "a decision that is not integer between bounds",
-              "an integer one, or one on a menu: strong duality is exact for these alone")
-        for j in used[~(whole | (low == high))]
-    ]  # fmt: skip
-    if faults:
-        raise DataError(faults)
+    low = np.where(problem.integer, np.ceil(problem.lower), problem.lower)
     menu = {}
     if not is_exact(problem):
-        menu = {int(j): np.arange(problem.lower[j], problem.upper[j] + 1) for j in used}
+        menu = {int(j): np.arange(low[j], problem.upper[j] + 1) for j in in_products(problem)}
     chosen, value = on_menu(problem, menu)
-    if m is None and problem.follower.g_leader.nnz:
-        m = big_m(chosen, first_value(chosen))
     system = with_strong_duality(with_reach(kkt_system(chosen, m), chosen), chosen)
     point = None
     if start is not None:
@@ -202,6 +236,36 @@ def _by_duality(
         raise _of_both_levels(error, chosen, value) from None
     entries, x = _both_levels(chosen, found.x)
     return Optimum(problem, value @ entries, x, found.bound, gap, [], _guessed(m))
+
+
+def _assert_integer(problem: Bilevel) -> None:
+    """Strong duality is exact where decisions in products are integer between bounds, or fixed."""
+    used = in_products(problem)
+    low, high = problem.lower[used], problem.upper[used]
+    whole = problem.integer[used] & np.isfinite(low) & np.isfinite(high)
+    faults = [
+        Fault("leader", problem.names[j], "", "a decision that is not integer between bounds",
+              "an integer one, or one on a menu: strong duality is exact for these alone")
+        for j in used[~(whole | (low == high))]
+    ]  # fmt: skip
+    if faults:
+        raise DataError(faults)
+
+
+def _assert_answer(problem: Bilevel, d: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A start, its integers rounded, if it is an optimal answer to an allowed decision."""
+    expected, k, n = "an optimal answer of the follower", len(problem.cost), len(problem.follower.c)
+    if np.shape(d) != (k,) or np.shape(x) != (n,):
+        found, expected = f"shapes {np.shape(d)} and {np.shape(x)}", f"shapes {(k,)} and {(n,)}"
+    else:
+        try:
+            given = Optimum(problem, d, x, problem.value(d, x), 0.0, [], 0).certificate
+            found = "; ".join(f"{c.name} {c.value:.3g}" for c in given.checks if not c.ok)
+        except (Infeasible, Unbounded) as error:
+            found = f"a decision that leaves the follower without an answer: {error}"
+        if not found:
+            return np.where(problem.integer, np.round(d), d), x
+    raise DataError([Fault("solve_bilevel", "", "start", found, expected)])
 
 
 def duality_bound(problem: Bilevel, m: BigM | None = None, time_limit_s: float = 600.0) -> float:
@@ -241,14 +305,22 @@ def with_reach(system: LinearProgram, problem: Bilevel) -> LinearProgram:
 
 def _completed(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A point of the system with given d and x, and multipliers complementary to them."""
-    lower, upper = system.lower.copy(), system.upper.copy()
     both = np.concatenate([d, x])
+    value = system.a[:, : len(both)] @ both
+    room = np.where(
+        abs(system.a[:, len(both) :]).sum(axis=1) == 0, _TOLERANCE * (1 + np.abs(value)), 0.0
+    )  # rows that multipliers cannot meet more exactly
+    lower, upper = system.lower.copy(), system.upper.copy()
     lower[: len(both)] = upper[: len(both)] = both
     first, pair = len(both) + len(problem.follower.b), pairs(problem)
     loose = pair.slack(d, x) > _TOLERANCE * (1 + np.abs(pair.limit))
     upper[first : first + len(loose)][loose] = 0.0
+    fixed = replace(
+        system, lower=lower, upper=upper, integer=np.zeros(0, bool),
+        row_lower=system.row_lower - room, row_upper=system.row_upper + room,
+    )  # fmt: skip
     try:
-        return solve(replace(system, lower=lower, upper=upper, integer=np.zeros(0, bool))).x
+        return solve(fixed).x
     except Infeasible as error:
         found = "no multipliers within their bounds; in conflict: " + ", ".join(error.conflict[:8])
         raise DataError(
