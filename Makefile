@@ -16,7 +16,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: book test bench references data profiles stand-in hubs lock wheel clean help
+.PHONY: book test bench references data profiles stand-in hubs exactness lock wheel clean help
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; \
@@ -64,6 +64,10 @@ stand-in: $(READY) ## make the grid of six SimBench grids again
 
 hubs: $(READY) ## draw the thousand feeders of hubs and the SimBench instance again
 	$(BIN)/python tests/make_hubs.py
+	$(BIN)/python tests/make_datapackage.py
+
+exactness: $(READY) ## measure again how far each reformulation of the bilevel programme gets
+	$(BIN)/python tests/make_exactness.py
 	$(BIN)/python tests/make_datapackage.py
 
 lock: ## resolve pyproject.toml again into requirements.lock

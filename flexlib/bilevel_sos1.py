@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
@@ -9,6 +11,10 @@ from flexlib.bilevel import Bilevel
 from flexlib.bilevel_kkt import pairs
 from flexlib.errors import Infeasible, MissingExtra, NotProven, SolveError, Unbounded
 from flexlib.linear_program import LinearProgram
+from flexlib.solver import Watch
+
+if TYPE_CHECKING:
+    import pyscipopt
 
 
 def solve_sos1(
@@ -18,6 +24,7 @@ def solve_sos1(
     gap: float,
     time_limit_s: float,
     start: np.ndarray | None = None,
+    watch: Watch | None = None,
 ) -> tuple[np.ndarray, float]:
     """Optimum of a system in which of each pair's slack and multiplier one is zero.
 
@@ -29,8 +36,11 @@ def solve_sos1(
     gap : float
         Relative.
     time_limit_s : float
+        CPU seconds of SCIP, wherever else the machine is busy.
     start : numpy.ndarray, shape (columns,), optional
         Feasible point.
+    watch : callable, optional
+        Called with bound and incumbent as SCIP finds them.
 
     Returns
     -------
@@ -49,16 +59,37 @@ def solve_sos1(
         import pyscipopt
     except ImportError as error:
         raise MissingExtra("pyscipopt", "scip") from error
-    pair, model = pairs(problem), pyscipopt.Model()
+    model = pyscipopt.Model()
     model.hideOutput()
     for name, value in {
         "limits/gap": gap,
         "limits/time": time_limit_s,
+        "timing/clocktype": 1,  # CPU
         "numerics/feastol": 1e-9,
         "numerics/dualfeastol": 1e-9,
         "randomization/randomseedshift": 0,
     }.items():
         model.setParam(name, value)
+    columns, slacks = _filled(model, system, problem)
+    if start is not None:
+        point, pair = model.createSol(), pairs(problem)
+        d, x, _ = np.split(start, np.cumsum([len(problem.cost), len(problem.follower.c)]))
+        for variable, number in zip([*columns, *slacks], [*start, *pair.slack(d, x)], strict=True):
+            model.setSolVal(point, variable, float(number))
+        model.addSol(point)
+    if watch is not None:
+        _watch(model, watch)
+    model.optimize()
+    return _proven(model, columns, time_limit_s)
+
+
+def _filled(
+    model: pyscipopt.Model, system: LinearProgram, problem: Bilevel
+) -> tuple[list[pyscipopt.Variable], list[pyscipopt.Variable]]:
+    """The model's columns and slacks, after they, all rows and the ordered sets are added."""
+    from pyscipopt import quicksum
+
+    pair = pairs(problem)
 
     def limit(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
@@ -76,7 +107,7 @@ def solve_sos1(
         for j in range(a.shape[0]):
             at = slice(a.indptr[j], a.indptr[j + 1])
             terms = zip(a.data[at], a.indices[at], strict=True)
-            body = pyscipopt.quicksum(float(value) * variables[i] for value, i in terms)
+            body = quicksum(float(value) * variables[i] for value, i in terms)
             if lower[j] == upper[j]:
                 model.addCons(body == float(upper[j]))
                 continue
@@ -93,13 +124,13 @@ def solve_sos1(
     first = len(problem.cost) + len(problem.follower.c) + len(problem.follower.b)
     for j, slack in enumerate(slacks):
         model.addConsSOS1([columns[first + j], slack])
-    if start is not None:
-        point = model.createSol()
-        d, x = np.split(start[: used.shape[1]], [len(problem.cost)])
-        for variable, value in zip(variables, [*start, *pair.slack(d, x)], strict=True):
-            model.setSolVal(point, variable, float(value))
-        model.addSol(point)
-    model.optimize()
+    return columns, slacks
+
+
+def _proven(
+    model: pyscipopt.Model, columns: list[pyscipopt.Variable], time_limit_s: float
+) -> tuple[np.ndarray, float]:
+    """Values of the columns and SCIP's bound, or what its status says instead."""
     status = model.getStatus()
     if status == "infeasible":
         raise Infeasible("no decision has an optimal answer that the leader's rows allow")
@@ -113,3 +144,15 @@ def solve_sos1(
     if status not in ("optimal", "gaplimit") or values is None:
         raise SolveError(f"solver status: {status}")
     return values, float(model.getDualbound())
+
+
+def _watch(model: pyscipopt.Model, watch: Watch) -> None:
+    """Report bound and incumbent whenever SCIP has a better one."""
+    from pyscipopt import SCIP_EVENTTYPE  # type: ignore[attr-defined]
+
+    def report(model: pyscipopt.Model, _: object) -> None:
+        known = model.getDualbound(), model.getPrimalbound()
+        watch(*(float(v) if abs(v) < model.infinity() else np.copysign(np.inf, v) for v in known))
+
+    events = [SCIP_EVENTTYPE.BESTSOLFOUND, SCIP_EVENTTYPE.DUALBOUNDIMPROVED]
+    model.attachEventHandlerCallback(report, events)
