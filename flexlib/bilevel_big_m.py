@@ -24,16 +24,18 @@ from scipy.linalg import null_space, orth
 from scipy.sparse import csr_array, vstack
 
 from flexlib.bilevel import Bilevel
-from flexlib.bilevel_kkt import BigM, Pairs, pairs
+from flexlib.bilevel_kkt import TIGHT, BigM, Pairs, pairs
 from flexlib.errors import FlexlibError, Infeasible, Unbounded
 from flexlib.linear_program import LinearProgram
 from flexlib.solver import solve
 
 _ZERO = 1e-9
 _LEAST_SLACK = 1e-6  # of a point, to divide by
+_LEAST = 1e-6  # multiplier that is worth a bound, unless it can only be zero
 _CUTOFF = 1e-6  # relative width
 _MOST_CORNERS = 20_000
-_SINGULAR, _DOUBTFUL = 1e12, 1e9  # condition of a basis
+_SINGULAR, _DOUBTFUL = 1e-12, 1e-9  # least singular value of a basis of unit rows
+_RANK = 1e-10
 
 
 class NoBigM(FlexlibError):
@@ -82,8 +84,7 @@ def big_m(problem: Bilevel, cutoff: float = np.inf) -> BigM:
     for j, name in enumerate(pair.names):
         row = np.concatenate([pair.slack_d[[j]].toarray()[0], pair.slack_x[[j]].toarray()[0]])
         slack.append(max(pair.limit[j] + _most(whole, -row), 0.0))
-        if slack[-1] <= _ZERO:
-            slack[-1] = 0.0
+        if slack[-1] <= TIGHT:
             multiplier.append(np.inf)
             how.append("always tight")
             continue
@@ -93,7 +94,7 @@ def big_m(problem: Bilevel, cutoff: float = np.inf) -> BigM:
         most, way = point.bound(j, slack[-1])
         if corner is not None and corner[j] < most:
             most, way = corner[j], "largest corner of the dual polyhedron"
-        multiplier.append(most)
+        multiplier.append(max(most, _LEAST) if most else 0.0)
         how.append(way)
         if not np.isfinite(most):
             why[name] = f"its multiplier has no bound: {way}"
@@ -234,25 +235,26 @@ def dual_corners(problem: Bilevel, pair: Pairs, span: np.ndarray) -> np.ndarray 
     low, high = span[:, coupled]
     if f.q.nnz or not (np.isfinite(low).all() and np.isfinite(high).all()):
         return None
-    along = null_space(f.a.toarray()).T if len(f.b) else np.eye(len(f.c))
-    gradient = along @ pair.slack_x.toarray().T
-    independent = orth(gradient).T if gradient.size else np.zeros((0, len(along)))
+    along = null_space(f.a.toarray(), rcond=_RANK).T if len(f.b) else np.eye(len(f.c))
+    gradient = pair.slack_x.toarray().T
+    length = np.linalg.norm(gradient, axis=0)
+    gradient = along @ (gradient / np.where(length > 0, length, 1.0))
+    independent = orth(gradient, rcond=_RANK).T if gradient.size else np.zeros((0, len(along)))
     size = len(independent)
     if math.comb(count, size) > _MOST_CORNERS:
         return None
     along, gradient = independent @ along, independent @ gradient
     middle = -along @ (f.c + slope[:, coupled] @ ((low + high) / 2))
     half = along @ (slope[:, coupled] * ((high - low) / 2))
-    length = np.linalg.norm(gradient, axis=0)
     most, zero = np.zeros(count), -_ZERO * max(1.0, float(np.abs(f.c).max(initial=0.0)))
     for basis in itertools.combinations(range(count), size) if size else ():
-        matrix, chosen = gradient[:, basis], length[list(basis)]
-        condition = np.linalg.cond(matrix / chosen) if chosen.all() else math.inf
-        if condition > _SINGULAR:
+        matrix = gradient[:, basis]
+        least = np.linalg.svd(matrix, compute_uv=False)[-1]
+        if least < _SINGULAR:
             continue
-        if condition > _DOUBTFUL:
+        if least < _DOUBTFUL:
             return None
-        inverse = np.linalg.inv(matrix)
+        inverse = np.linalg.inv(matrix * length[list(basis)])
         mu = inverse @ middle + np.abs(inverse @ half).sum(axis=1)
         if (mu >= zero).all():
             most[list(basis)] = np.maximum(most[list(basis)], mu)

@@ -20,6 +20,8 @@ from flexlib.bilevel_kkt import pairs
 from flexlib.errors import DataError, Fault
 from flexlib.linear_program import LinearProgram
 
+_WIDTH = 1e-8  # of strong duality, relative to the cost: without it, solvers find it infeasible
+
 
 def in_products(problem: Bilevel) -> np.ndarray:
     """Decisions that are multiplied with a variable in strong duality: in C, B or S_d."""
@@ -78,6 +80,7 @@ def with_strong_duality(system: LinearProgram, problem: Bilevel) -> LinearProgra
         shape=(int(part.max(initial=-1)) + 1, len(system.c) + count),
     )
     parts_count = above_dual.shape[0]
+    width = np.full(parts_count, _WIDTH * max(1.0, float(np.abs(f.c).max(initial=0.0))))
     names = [f"{system.column_names[i]} x {system.column_names[j]}" for i, j in
              zip(leader, other, strict=True)]  # fmt: skip
     return replace(
@@ -89,7 +92,7 @@ def with_strong_duality(system: LinearProgram, problem: Bilevel) -> LinearProgra
             )
         ),
         row_lower=np.append(system.row_lower, np.full(parts_count + len(above), -np.inf)),
-        row_upper=np.concatenate([system.row_upper, np.zeros(parts_count), above]),
+        row_upper=np.concatenate([system.row_upper, width, above]),
         lower=np.append(system.lower, np.full(count, -np.inf)),
         upper=np.append(system.upper, np.full(count, np.inf)),
         row_names=[*system.row_names, *["strong duality"] * parts_count, *names * 4],

@@ -21,6 +21,7 @@ from flexlib.bilevel import Bilevel
 from flexlib.linear_program import LinearProgram
 
 GUESSED = "guessed"
+TIGHT = 1e-7  # slack up to which a pair counts as always tight
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Pairs:
 
     def slack(self, d: np.ndarray, x: np.ndarray) -> np.ndarray:
         """What is left up to each limit, shape (pairs,)."""
-        return self.limit - self.slack_d @ d - self.slack_x @ x
+        return np.asarray(self.limit - self.slack_d @ d - self.slack_x @ x)
 
 
 def pairs(problem: Bilevel) -> Pairs:
@@ -69,7 +70,7 @@ class BigM:
     Attributes
     ----------
     slack, multiplier : numpy.ndarray, shape (pairs,)
-        In the order of `pairs`; a multiplier may be infinite where the slack is zero.
+        In the order of `pairs`; a multiplier may be infinite where the pair is always tight.
     equation_low, equation_high : numpy.ndarray, shape (equations,)
         Bounds on the multipliers of the equations, infinite where none are known.
     how : list of str
@@ -94,7 +95,7 @@ class BigM:
     @property
     def open(self) -> np.ndarray:
         """Pairs that need a binary: neither slack nor multiplier can only be zero."""
-        return np.flatnonzero((self.slack > 0) & (self.multiplier > 0))
+        return np.flatnonzero((self.slack > TIGHT) & (self.multiplier > 0))
 
 
 def guessed(problem: Bilevel, m: float) -> BigM:

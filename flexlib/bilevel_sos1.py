@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array, eye_array, hstack
 
 from flexlib.bilevel import Bilevel
 from flexlib.bilevel_kkt import pairs
@@ -80,6 +81,9 @@ def solve_sos1(
     if watch is not None:
         _watch(model, watch)
     model.optimize()
+    if model.getStatus() == "inforunbd" and system.c.any():
+        without_cost = replace(system, c=np.zeros_like(system.c))
+        solve_sos1(without_cost, problem, gap=gap, time_limit_s=time_limit_s)  # or infeasible
     return _proven(model, columns, time_limit_s)
 
 
@@ -119,7 +123,7 @@ def _filled(
     add(csr_array(system.a), system.row_lower, system.row_upper)
     used = hstack([pair.slack_d, pair.slack_x])
     fill = csr_array((used.shape[0], len(columns) - used.shape[1]))
-    eye = csr_array((np.ones(len(slacks)), (range(len(slacks)),) * 2))
+    eye = csr_array(eye_array(len(slacks)))
     add(csr_array(hstack([used, fill, eye])), pair.limit, pair.limit)
     first = len(problem.cost) + len(problem.follower.c) + len(problem.follower.b)
     for j, slack in enumerate(slacks):
