@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks import hub_scale
+from benchmarks import bilevel, hub_scale
 from benchmarks.cases import CASES
 from benchmarks.measure import EXTRAS, FOLDER, machine, measure, write_records
 from benchmarks.peers import INSTALL
@@ -56,6 +56,11 @@ def main() -> None:
     with tqdm(total=sum(len(methods) for _, _, methods in hub_scale.SIZES), unit="row") as progress:
         records["hubs-scale"] = hub_scale.hub_record(progress.update)
     print(records["hubs-scale"].to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+    with tqdm(total=len(bilevel.PARTS), unit="part") as progress:
+        more = bilevel.bilevel_records(kept, progress.update)
+    for record in more.values():
+        print(record.to_string(index=False, float_format=lambda x: f"{x:.3g}", na_rep=""))
+    records |= more
     write_records(records, FOLDER)
     shutil.rmtree(UNFINISHED)
     print(f"Written: {', '.join(records)} (CSV) and machine.json in data/benchmarks.")
