@@ -85,7 +85,7 @@ def big_m(problem: Bilevel, cutoff: float = np.inf) -> BigM:
         row = np.concatenate([pair.slack_d[[j]].toarray()[0], pair.slack_x[[j]].toarray()[0]])
         slack.append(max(pair.limit[j] + _most(whole, -row), 0.0))
         if slack[-1] <= TIGHT:
-            multiplier.append(np.inf)
+            multiplier.append(np.inf if corner is None else corner[j])
             how.append("always tight")
             continue
         if not np.isfinite(slack[-1]):
