@@ -204,12 +204,13 @@ class _Completion:
         self.level, self.faults = level, list[Fault]()
         self.filled: dict[str, Any] = {}
         for name, shape in matrices.items():
-            matrix = csr_array(getattr(part, name), dtype=float)
+            matrix = csr_array(getattr(part, name), dtype=float, copy=True)
+            matrix.eliminate_zeros()
             matrix = csr_array(shape) if matrix.shape == (0, 0) else matrix
             self._check(name, matrix.shape, shape, matrix.data, finite=True)
             self.filled[name] = matrix
         for name, (size, fill) in {**vectors, **bounds}.items():
-            vector = np.asarray(getattr(part, name))
+            vector = np.asarray(getattr(part, name), dtype=bool if name == "integer" else float)
             vector = np.full(size, fill) if vector.shape == (0,) else vector
             self._check(name, vector.shape, (size,), vector, finite=name in vectors)
             self.filled[name] = vector

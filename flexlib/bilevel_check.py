@@ -137,7 +137,8 @@ def _farthest(
 ) -> list[Finding]:
     """Least of c v + d'(product)v over v and corners d of the bounds; below 0 a finding."""
     used = np.flatnonzero(abs(product).sum(axis=1))
-    low, high = problem.lower[used], problem.upper[used]
+    low = np.where(problem.integer, np.ceil(problem.lower), problem.lower)[used]
+    high = np.where(problem.integer, np.floor(problem.upper), problem.upper)[used]
     endless = [problem.names[j] for j in used[~(np.isfinite(low) & np.isfinite(high))]]
     if endless:
         return [Finding("not examined", f"{kind}: decisions without bounds", endless)]
@@ -177,7 +178,7 @@ def _farthest(
     if result.objective > -_OUTSIDE:
         return []
     concerned = [names[j] for j in np.flatnonzero(np.abs(result.x[:v]) > _OUTSIDE)]
-    d = problem.lower.copy()
+    d = np.clip(0.0, problem.lower, problem.upper)
     d[used] = np.where(result.x[v : v + k] > 0.5, high, low)
     where = ", ".join(f"{problem.names[j]} = {d[j]:g}" for j in used) or "all"
     return [Finding(kind, f"{what} {where}", concerned, d)]

@@ -1,6 +1,6 @@
 """Strong duality in place of complementarity: the follower's cost is at most its dual objective.
 
-    (c + C d)'x  <=  (b - B d)'y - (limit - S_d d)'mu          :eq:`bilevel-strong-duality`
+    (c + C d)'x  <=  (b - B d)'y - (limit - K_d d)'mu          :eq:`bilevel-strong-duality`
 
 Each product of a decision and a variable gets a column of its own and McCormick's envelope, which
 is exact where the decision is 0 or 1. Otherwise what stands here is a relaxation: its optimum is a
@@ -24,7 +24,7 @@ _WIDTH = 1e-8  # of strong duality, relative to the cost: without it, solvers fi
 
 
 def in_products(problem: Bilevel) -> np.ndarray:
-    """Decisions that are multiplied with a variable in strong duality: in C, B or S_d."""
+    """Decisions that are multiplied with a variable in strong duality: in C, B or K_d."""
     f = problem.follower
     used = [abs(part).sum(axis=0) for part in (f.c_leader, f.a_leader, f.g_leader)]
     return np.flatnonzero(np.sum(used, axis=0))
@@ -127,7 +127,7 @@ def _assert_finite(system: LinearProgram, columns: np.ndarray) -> None:
 def _envelope(
     system: LinearProgram, leader: np.ndarray, other: np.ndarray
 ) -> tuple[csr_array, np.ndarray]:
-    """McCormick's four rows for products of columns; the products' own columns are the last."""
+    """McCormick's rows :eq:`bilevel-mccormick` for products, whose own columns are the last."""
     count, size = len(leader), len(system.c)
     d_low, d_high = system.lower[leader], system.upper[leader]
     v_low, v_high = system.lower[other], system.upper[other]
@@ -164,8 +164,21 @@ def on_menu(problem: Bilevel, menu: dict[int, np.ndarray]) -> tuple[Bilevel, csr
         Strong duality is exact for it where all decisions in products are on the menu.
     value : scipy.sparse.csr_array, shape (k, decisions)
         Maps its decisions to those of the given programme.
+
+    Raises
+    ------
+    DataError
+        Naming every entry that the decision's bounds, or its being integer, do not allow.
     """
     k, f = len(problem.cost), problem.follower
+    faults = [
+        Fault("menu", problem.names[j], "", f"{v:g}", "a value that the decision may take")
+        for j, values in menu.items()
+        for v in values
+        if not problem.lower[j] <= v <= problem.upper[j] or (problem.integer[j] and v != round(v))
+    ]
+    if faults:
+        raise DataError(faults)
     columns: list[tuple[int, float, str]] = []
     for j in range(k):
         if j in menu:

@@ -21,7 +21,7 @@ def bilevel_of(leader: pyo.ConcreteModel, follower: pyo.Block) -> Bilevel:
     ----------
     leader : pyomo.environ.ConcreteModel
         Minimises its objective; variables and constraints outside of the follower's block are its
-        own.
+        own. Constants of objectives are left out.
     follower : pyomo.environ.Block
         A block of the leader. Its objective is linear or convex quadratic in its own variables, and
         may hold products of one of these and one of the leader's.
@@ -34,12 +34,20 @@ def bilevel_of(leader: pyo.ConcreteModel, follower: pyo.Block) -> Bilevel:
     Raises
     ------
     DataError
-        Naming what is not linear, quadratic where it must not be, or to be maximised.
+        Naming what is not linear, quadratic where it must not be, or to be maximised, integer
+        variables of the follower, and variables that are not of the leader's model.
     """
     x = list(follower.component_data_objects(pyo.Var))
     inside = {id(v) for v in x}
     d = [v for v in leader.component_data_objects(pyo.Var) if id(v) not in inside]
     at = {id(v): j for group in (d, x) for j, v in enumerate(group)}
+    faults = [
+        Fault(follower.name, v.name, "", "an integer variable", "a continuous one")
+        for v in x
+        if not v.is_continuous()
+    ]
+    if faults:
+        raise DataError(faults)
     own = list(follower.component_data_objects(pyo.Constraint, active=True))
     names = {row.name for row in own}
     theirs = [
@@ -54,6 +62,13 @@ def bilevel_of(leader: pyo.ConcreteModel, follower: pyo.Block) -> Bilevel:
             expected = "a linear expression" if linear else "a quadratic expression"
             raise DataError([Fault(leader.name, what.name, "", "another", expected)])
         on_d, on_x = np.zeros(len(d)), np.zeros(len(x))
+        faults = [
+            Fault(leader.name, what.name, "", v.name, "a variable of the leader's model")
+            for v in (*repn.linear_vars, *(v for pair in repn.quadratic_vars for v in pair))
+            if id(v) not in at
+        ]
+        if faults:
+            raise DataError(faults)
         for variable, factor in zip(repn.linear_vars, repn.linear_coefs, strict=True):
             side = on_x if id(variable) in inside else on_d
             side[at[id(variable)]] += factor
@@ -111,7 +126,8 @@ def _objective(block: pyo.Block, without: set[str]) -> Any:
     ]
     if len(found) != 1 or found[0].sense != pyo.minimize:
         expected = "one objective, to be minimised"
-        raise DataError([Fault(block.name, "", "", f"{len(found)} objectives", expected)])
+        which = ", ".join(o.name for o in found) or "none"
+        raise DataError([Fault(block.name, "", "", which, expected)])
     return found[0]
 
 
@@ -124,5 +140,5 @@ def _stacked(rows: list[tuple[Any, ...]], k: int, n: int) -> tuple[Any, ...]:
 
 def _bounds(variables: list[Any], side: str) -> np.ndarray:
     none = -np.inf if side == "lb" else np.inf
-    values = [getattr(v, side) for v in variables]
+    values = [v.value if v.fixed else getattr(v, side) for v in variables]
     return np.array([none if value is None else value for value in values], dtype=float)
