@@ -218,8 +218,8 @@ class _PointWithSlack:
 def dual_corners(problem: Bilevel, pair: Pairs, span: np.ndarray) -> np.ndarray | None:
     """Largest multiplier of each pair over all dual corners, None where they cannot be counted.
 
-    A corner is a basic solution of stationarity without y, along the null space of A:
-    ``N'(c + C d + S'mu) = 0`` and mu >= 0. It is linear in d and counts unless some mu is negative
+    A corner of :eq:`bilevel-corners`, a basic solution of stationarity along the null space of A:
+    ``N'(c + C d + K'mu) = 0`` and mu >= 0. It is linear in d and counts unless some mu is negative
     at all d.
 
     Parameters

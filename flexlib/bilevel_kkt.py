@@ -1,10 +1,10 @@
 """The follower's KKT conditions, and with big-M values the whole as one mixed-integer programme.
 
-    c + C d + Q x - A'y + S'mu = 0            stationarity, :eq:`bilevel-stationarity`
-    slack = limit - S_d d - S x >= 0, mu >= 0
+    c + C d + Q x - A'y + K'mu = 0            stationarity, :eq:`bilevel-stationarity`
+    slack = limit - K_d d - K x >= 0, mu >= 0
     mu_j = 0 or slack_j = 0                   complementarity, :eq:`bilevel-complementarity`
 
-S holds the follower's rows and bounds, one pair of slack and multiplier each. A binary chooses in
+K holds the follower's rows and bounds, one pair of slack and multiplier each. A binary chooses in
 every pair, :eq:`bilevel-big-m`: ``mu <= M b`` and ``slack <= L (1 - b)``. Pairs whose slack or
 multiplier can only be zero need none.
 """

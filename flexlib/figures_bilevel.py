@@ -60,23 +60,25 @@ def multiplier_bands(
         ax.set(title=name, xticks=hours)
 
 
-def answers(axes: Axes, evaluated: dict[str, pd.DataFrame]) -> None:
+def answers(axes: Axes, congestion_mwh: dict[str, pd.Series]) -> None:
     """Congestion that prices leave, by the kind of hub; a bar from the best to the worst.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-    evaluated : dict of str to pandas.DataFrame
-        By prices, from top to bottom: as of `flexlib.pricing_evaluation.evaluated`.
+    congestion_mwh : dict of str to pandas.Series
+        By prices, from top to bottom; index the followers of
+        `flexlib.pricing_evaluation.evaluated`, or some of them.
     """
-    for y, frame in enumerate(evaluated.values()):
-        value = frame["congestion_mwh"]
+    for y, value in enumerate(congestion_mwh.values()):
         axes.plot([value.min(), value.max()], [y, y], color="#D3D3D3", lw=6, solid_capstyle="round")
         for kind, (marker, size, face, edge) in _KINDS.items():
-            label = "" if y else kind
+            if kind not in value.index:
+                continue
+            label = kind if y == len(congestion_mwh) - 1 else ""
             axes.plot(value[kind], y, marker, ms=size, mfc=face, mec=edge, mew=1.8, label=label)
-    axes.set(ylim=(len(evaluated) - 0.4, -0.6))
-    axes.set_yticks(range(len(evaluated)), list(evaluated))
+    axes.set(ylim=(len(congestion_mwh) - 0.4, -0.6))
+    axes.set_yticks(range(len(congestion_mwh)), list(congestion_mwh))
     axes.grid(axis="y", visible=False)
 
 

@@ -30,6 +30,7 @@ from flexlib import (
     centralised,
     claims,
     clear,
+    exact_prices,
     hub_instances,
     linearise,
     no_pricing,
@@ -38,11 +39,14 @@ from flexlib import (
     printed_hubs,
     printed_milp,
     solve,
+    solve_bilevel,
     supply_curve,
 )
+from flexlib.bilevel_kkt import guessed
 from flexlib.certificate import CertificateError
 from flexlib.claims import read_errata
 from flexlib.claims_de_simone import corrected_clearing, market, published_clearing
+from flexlib.hub_bilevel import hub_big_m, priced_hubs
 from flexlib.hub_followers import optimal_answers
 from flexlib.hub_model import least_cost_at
 from flexlib.hubs import VARIABLES
@@ -733,6 +737,33 @@ def test_an_adder_below_the_spread_pays_without_end():
                 solve(m)
     with pytest.raises(DataError, match="a number from 0"):
         Tariff(np.full((3, 24), -1.0))
+
+
+def test_prices_of_c_are_good_for_some_optimal_answers_only():
+    hubs, grid = hub_instances.reference(1, 6, 0.6)
+    found = exact_prices(centralised(hubs, grid))
+    assert found.proven
+    programme = found.prices.answer.schedule.programme
+    face, _, _ = optimal_answers(programme, found.prices.answer.tariff)
+    ends = [of(face, programme, grid) for of in (best, worst)]
+    price = found.prices.adder_eur_per_mwh
+    bills = [programme.cost @ e.x + (price * e.x[programme.column("m_in")]).sum() for e in ends]
+    assert bills[0] == pytest.approx(bills[1], rel=1e-9)
+    assert ends[0].congestion_mwh == pytest.approx(found.prices.congestion_mwh, abs=1e-6)
+    assert ends[0].congestion_mwh < 1.45
+    assert ends[1].congestion_mwh > 5.0
+
+
+def test_a_guessed_big_m_gives_a_wrong_optimum_unseen():
+    hubs, grid = hub_instances.reference(1, 6, 0.6)
+    problem = priced_hubs(hubs, grid, 60.0)
+    right = solve_bilevel(problem, m=hub_big_m(problem, hubs, 60.0), gap=1e-3)
+    right.certificate.assert_ok()
+    wrong = solve_bilevel(problem, m=guessed(problem, 210.0), gap=1e-3)
+    assert wrong.value > 3 * right.value
+    assert wrong.alarms == []
+    failed = [check.name for check in wrong.certificate.checks if not check.ok]
+    assert failed == ["big-M values without a derivation"]  # the hub itself is optimal
 
 
 def test_poster_has_errata_and_no_claims():
