@@ -1,12 +1,17 @@
 """Method C of the poster as a bilevel programme, and the bounds on the hubs' multipliers.
 
-The caps of imports and exports are all that can run at once, so they are never needed, and the
-multiplier lambda of a hub's balance lies between the price of exports and the price of imports. The
-value of what is stored is anchored there, :eq:`bilevel-anchors`: some optimal dual vector has it,
-less what holding costs, between the least and the most that a unit can be worth in any hour when it
-is taken out, or can cost when it is put in. For if it is beyond, cutting it off there keeps all
-reduced costs of the right sign: of filling and emptying, because the cut is beyond what any hour
-offers; of the content, because cutting off does not turn the order of two values.
+The caps of imports and exports are all that can run at once, and imports are never cheaper than
+exports. Without the caps, some optimal schedule has not both in one hour, and so keeps the caps all
+the same: optimal multipliers of the programme without caps are optimal with them, those of the caps
+zero. The multiplier lambda of a hub's balance then lies between the price of exports and the price
+of imports.
+
+The value of what is stored is anchored there, :eq:`bilevel-anchors`: some optimal dual vector has
+it, less what holding costs up to that hour, between the least and the most that a unit can be worth
+in any hour when it is taken out, can cost when it is put in, or is worth after the last hour. For
+if it is beyond, cutting it off there keeps all reduced costs of the right sign or makes them zero:
+of filling and emptying, because the cut is beyond what any hour offers; of the content, because the
+difference of two values is its reduced cost, and cutting off does not turn their order.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from scipy.sparse import csr_array, eye_array, hstack, vstack
 from flexlib.bilevel import Bilevel, Follower
 from flexlib.bilevel_kkt import BigM, pairs
 from flexlib.centralised import congestion_cost, with_overloads
+from flexlib.errors import DataError, Fault
 from flexlib.hub_followers import Schedule, followers
 from flexlib.hub_grid import HubGrid
 from flexlib.hub_programme import EQUATIONS, HubProgramme
@@ -39,8 +45,21 @@ def priced_hubs(
     cap_eur_per_mwh : float
     weights : AdderWeights, optional
         The poster's by default.
+
+    Returns
+    -------
+    Bilevel
+        Decisions: adders (hub by hub), changes, overloads. Rows: changes, overloads.
+
+    Raises
+    ------
+    DataError
+        Naming a cap that is not a finite number above 0 and weights that are not finite numbers
+        from 0; if the grid is for other hubs or hours.
     """
     weights = weights or AdderWeights()
+    _assert_priced(cap_eur_per_mwh, weights)
+    grid.assert_fits(hubs)
     programme = HubProgramme(hubs)
     own = followers(programme, no_tariff(*programme.shape[:2]))
     both = with_overloads(own, programme, grid)
@@ -84,6 +103,17 @@ def priced_hubs(
         ],
         row_names=[*(f"change {j + 1}" for j in range(2 * changes)), *both.row_names[rows:]],
     )
+
+
+def _assert_priced(cap_eur_per_mwh: float, weights: AdderWeights) -> None:
+    cap = cap_eur_per_mwh
+    wrong = [] if 0 < cap < np.inf else [("cap_eur_per_mwh", cap, "a finite number above 0")]
+    expected = "a finite number from 0"
+    wrong += [(k, v, expected) for k, v in vars(weights).items() if not 0 <= v < np.inf]
+    if wrong:
+        raise DataError(
+            Fault("priced_hubs", "", name, f"{value:g}", why) for name, value, why in wrong
+        )
 
 
 def multiplier_intervals(hubs: Hubs, cap_eur_per_mwh: float) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +169,7 @@ def _worth(
 
 
 def hub_big_m(problem: Bilevel, hubs: Hubs, cap_eur_per_mwh: float) -> BigM:
-    """M of the hubs' pairs: reduced costs by interval arithmetic, slacks by the hubs' ratings."""
+    """M of the hubs' pairs: :eq:`bilevel-reduced-costs` by intervals, slacks by ratings."""
     f, programme = problem.follower, HubProgramme(hubs)
     low, high = multiplier_intervals(hubs, cap_eur_per_mwh)
     towards, against = f.a.maximum(0).T, f.a.minimum(0).T

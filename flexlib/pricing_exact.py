@@ -14,14 +14,16 @@ import numpy as np
 from flexlib.bilevel_solve import duality_bound, solve_bilevel
 from flexlib.centralised import Centralised
 from flexlib.certificate import Certificate, Check
-from flexlib.errors import NotProven
+from flexlib.errors import DataError, Fault, NotProven
 from flexlib.hub_bilevel import decision, hub_big_m, priced_hubs
 from flexlib.pricing import Prices, cheaper, linear_prices, priced
 from flexlib.pricing_inverse import AdderWeights
 from flexlib.pricing_steps import objective, with_joint_steps
 from flexlib.solver import Watch
 
+REFORMULATIONS = ("kkt", "sos1")  # strong duality is not exact: adders are not integer
 _TOLERANCE = 1e-6
+_LEAST = 1e-3  # weighted MWh: gaps of smaller objectives are relative to this
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ExactPrices:
     gap_asked : float
         Relative gap at which the objective counts as proven.
     alarms : list of str
-        Pairs whose multiplier sits at its M at the optimum.
+        Pairs whose multiplier sits at its M at the optimum; no fault, the M are derived.
     """
 
     prices: Prices
@@ -57,8 +59,8 @@ class ExactPrices:
 
     @property
     def gap(self) -> float:
-        """Objective above its bound, relative to the objective."""
-        return (self.objective - self.bound) / max(abs(self.objective), _TOLERANCE)
+        """Objective above its bound, relative to it, or to 0.001 weighted MWh if that is more."""
+        return (self.objective - self.bound) / max(self.objective, _LEAST)
 
     @property
     def proven(self) -> bool:
@@ -123,13 +125,17 @@ def exact_prices(
     Raises
     ------
     DataError
-        As `flexlib.pricing.linear_prices`.
+        As `flexlib.pricing.linear_prices` and `flexlib.hub_bilevel.priced_hubs`; naming another
+        reformulation, and a gap or time limit below 0.
+    MissingExtra
+        With "sos1" without the package pyscipopt, if it comes to branch and bound.
     """
+    _assert_choices(reformulation, gap, time_limit_s)
     weights = weights or AdderWeights()
     hubs, grid = benchmark.schedule.programme.hubs, benchmark.grid
+    problem = priced_hubs(hubs, grid, cap_eur_per_mwh, weights)
     best = with_joint_steps(linear_prices(benchmark, cap_eur_per_mwh=cap_eur_per_mwh,
                                           weights=weights), weights)  # fmt: skip
-    problem = priced_hubs(hubs, grid, cap_eur_per_mwh, weights)
     m = hub_big_m(problem, hubs, cap_eur_per_mwh)
     bounds = {
         "congestion of the centralised benchmark": benchmark.bound_mwh,
@@ -159,3 +165,16 @@ def exact_prices(
         for other in (tried, cheaper(tried, weights)):
             best = min(best, other, key=lambda prices: objective(prices, weights))
     return result()
+
+
+def _assert_choices(reformulation: str, gap: float, time_limit_s: float) -> None:
+    faults = [
+        Fault("exact_prices", "", name, f"{value:g}", "a number from 0")
+        for name, value in (("gap", gap), ("time_limit_s", time_limit_s))
+        if not value >= 0
+    ]
+    if reformulation not in REFORMULATIONS:
+        expected = "one of " + ", ".join(map(repr, REFORMULATIONS))
+        faults.append(Fault("exact_prices", "", "reformulation", repr(reformulation), expected))
+    if faults:
+        raise DataError(faults)
