@@ -29,7 +29,7 @@ COLUMNS = [
     "ratio_median", "ratio_min", "ratio_max", "share", "data_s", "peer", "peer_version",
 ]  # fmt: skip
 PACKAGES = ["cvxpy", "flexlib", "highspy", "lightsim2grid", "numba", "numpy", "pandapower"]
-PACKAGES += ["power-grid-model", "pyomo", "scipy", "simbench"]
+PACKAGES += ["power-grid-model", "pyomo", "pyscipopt", "scipy", "simbench"]
 EXTRAS = ("linopy", "rsome")  # peers of peers.txt
 PACKAGES += [name for name in EXTRAS if find_spec(name)]
 
