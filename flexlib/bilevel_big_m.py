@@ -32,7 +32,7 @@ from flexlib.solver import solve
 _ZERO = 1e-9
 _LEAST_SLACK = 1e-6  # of a point, to divide by
 _LEAST = 1e-6  # multiplier that is worth a bound, unless it can only be zero
-_CUTOFF = 1e-6  # relative width
+_CUTOFF, _DEARER = 1e-6, 1e-7  # relative widths: thinner sets, solvers may find empty
 _MOST_CORNERS = 20_000
 _SINGULAR, _DOUBTFUL = 1e-12, 1e-9  # least singular value of a basis of unit rows
 _RANK = 1e-10
@@ -130,7 +130,7 @@ def _no_dearer(whole: LinearProgram, problem: Bilevel, point: _PointWithSlack) -
     slope = f.c + f.q @ x_bar
     most = float(slope @ x_bar)
     row = np.concatenate([np.zeros(len(problem.cost)), slope])
-    return _with_row(whole, row, most + _ZERO * max(1.0, abs(most)), "no dearer")
+    return _with_row(whole, row, most + _DEARER * max(1.0, abs(most)), "no dearer")
 
 
 def _with_row(program: LinearProgram, row: np.ndarray, most: float, name: str) -> LinearProgram:
