@@ -40,7 +40,8 @@ class Optimum:
     gap : float
         Relative gap that was asked for.
     alarms : list of str
-        Pairs whose multiplier sits at its M: no fault where M is derived, a warning where not.
+        Pairs whose multiplier sits at its M: no fault where M is derived, a warning where not; of
+        guessed ones also pairs whose slack does.
     guessed : int
         Big-M values without a derivation.
     """
@@ -203,7 +204,11 @@ def _by_kkt(
     except NotProven as error:
         raise _of_both_levels(error, problem) from None
     d, answer = _both_levels(problem, x)
-    alarms = _at_big_m(m, _multipliers(problem, x)) if m is not None else []
+    alarms = (
+        _at_big_m(m, _multipliers(problem, x), pairs(problem).slack(d, answer))
+        if m is not None
+        else []
+    )
     return Optimum(problem, d, answer, bound, gap, alarms, _guessed(m))
 
 
@@ -218,9 +223,10 @@ def _by_duality(
 ) -> Optimum:
     """Strong duality, decisions in products by binaries: one for every integer value."""
     low = np.where(problem.integer, np.ceil(problem.lower), problem.lower)
+    high = np.where(problem.integer, np.floor(problem.upper), problem.upper)
     menu = {}
     if not is_exact(problem):
-        menu = {int(j): np.arange(low[j], problem.upper[j] + 1) for j in in_products(problem)}
+        menu = {int(j): np.arange(low[j], high[j] + 1) for j in in_products(problem)}
     chosen, value = on_menu(problem, menu)
     system = with_strong_duality(with_reach(kkt_system(chosen, m), chosen), chosen)
     point = None
@@ -350,9 +356,10 @@ def _of_both_levels(
     return error
 
 
-def _at_big_m(m: BigM, mu: np.ndarray) -> list[str]:
-    """Pairs whose multiplier sits at its M."""
+def _at_big_m(m: BigM, mu: np.ndarray, slack: np.ndarray) -> list[str]:
+    """Pairs whose multiplier sits at its M, or whose slack at a guessed one."""
     at = np.isfinite(m.multiplier) & (m.multiplier > 0) & (mu >= m.multiplier * (1 - _AT_M))
+    at |= (np.array(m.how) == GUESSED) & (slack >= m.slack * (1 - _AT_M))
     return [m.names[j] for j in np.flatnonzero(at)]
 
 
