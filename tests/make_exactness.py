@@ -8,7 +8,8 @@ Cases are those of the reference instance with limits at 0.6, D = 60 EUR/MWh and
 weights; an objective counts as proven at a relative gap of 0.1 %. Each run is a process of its own,
 one at a time. Its clock is the process's CPU time without imports: joint steps where it starts from
 them, M, bounds for the products, branch and bound. A run ends when its solver first looks at the
-clock after the limit; its time, bound and incumbent are those of that moment. One thread each.
+clock after the limit; its time, bound and incumbent are those of that moment. CPU time is the
+user's and the system's. One thread each.
 
 kkt             big-M from intervals of the multipliers, HiGHS
 sos1            special ordered sets, SCIP, no M at all
@@ -34,11 +35,12 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+from pyscipopt import SCIP_EVENTTYPE
 from scipy.sparse import eye_array
 from tqdm import tqdm
 
 from benchmarks.measure import machine
-from flexlib import bilevel_solve, solver
+from flexlib import bilevel_solve, bilevel_sos1, solver
 from flexlib.bilevel_duality import on_menu
 from flexlib.bilevel_solve import Optimum, solve_bilevel
 from flexlib.bilevel_sos1 import solve_sos1
@@ -65,9 +67,9 @@ WAYS = [
     ("sos1, cut", "joint steps"),
     ("kkt", "cold"),
     ("kkt", "joint steps"),
+    ("sos1, cut", "cold"),
     ("kkt, cut", "cold"),
     ("sos1", "cold"),
-    ("sos1, cut", "cold"),
 ]
 MENU_WAY = ("strong duality, menu", "cold")
 RUNS = [
@@ -89,9 +91,10 @@ def run(hubs, hours, reformulation, start, limit_s=LIMIT_S):
     def watch(bound, incumbent):
         trace.append((elapsed(), bound, incumbent))
 
-    def stopped_by_cpu(highs, watch):
-        """Bound and incumbent, and the end of the run: with a limit of 0 HiGHS stops in order."""
-        watched(highs, watch)
+    # Both solvers stop in order at a time limit of 0, which is set once the CPU time is over.
+
+    def stopping_highs(highs, watch):
+        watch_highs(highs, watch)
 
         def look(_):
             if elapsed() > limit_s:
@@ -99,11 +102,21 @@ def run(hubs, hours, reformulation, start, limit_s=LIMIT_S):
 
         highs.cbMipInterrupt.subscribe(look)
 
-    def until_limit(*given, time_limit_s, **options):
-        left = max(limit_s - elapsed(), 0.0)
-        return solve_sos1(*given, time_limit_s=left, watch=watch, **options)
+    def stopping_scip(model, watch):
+        watch_scip(model, watch)
 
-    watched, (case, grid) = solver._watch, reference(hubs, hours, LEVEL)
+        def look(model, _):
+            if elapsed() > limit_s:
+                model.setParam("limits/time", 0.0)
+
+        events = [SCIP_EVENTTYPE.NODEFOCUSED, SCIP_EVENTTYPE.LPSOLVED]
+        model.attachEventHandlerCallback(look, events)
+
+    def watched_sos1(*given, **options):
+        return solve_sos1(*given, **options | {"watch": watch})
+
+    watch_highs, watch_scip = solver._watch, bilevel_sos1._watch
+    case, grid = reference(hubs, hours, LEVEL)
     benchmark = centralised(case, grid)
     problem = priced_hubs(case, grid, CAP, weights)
     m, name = hub_big_m(problem, case, CAP), reformulation.partition(",")[0]
@@ -117,8 +130,9 @@ def run(hubs, hours, reformulation, start, limit_s=LIMIT_S):
         best = with_joint_steps(linear_prices(benchmark, cap_eur_per_mwh=CAP), weights)
         point = decision(grid, best.adder_eur_per_mwh, best.answer.schedule)
     with (
-        patch.object(solver, "_watch", stopped_by_cpu),
-        patch.object(bilevel_solve, "solve_sos1", until_limit),
+        patch.object(solver, "_watch", stopping_highs),
+        patch.object(bilevel_sos1, "_watch", stopping_scip),
+        patch.object(bilevel_solve, "solve_sos1", watched_sos1),
     ):
         try:
             found = solve_bilevel(
