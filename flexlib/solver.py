@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import cvxpy
 
 _TOLERANCE = 1e-9  # primal and dual feasibility asked of the solver
+_MIXED = 1e-7  # of mixed-integer programmes: at 1e-9, propagation and cuts of HiGHS 1.15 fail
 _INCONCLUSIVE = (
     highspy.HighsModelStatus.kNotset,
     highspy.HighsModelStatus.kSolveError,
@@ -163,6 +164,8 @@ def _solve_whole(
     if _is_infeasible(problem, status):
         conflict = conflicting_rows(problem)
         shown = ", ".join(conflict[:8]) + (f" and {len(conflict) - 8} more" if conflict[8:] else "")
+        if start is not None:
+            raise SolveError("the solver finds no feasible point, although it was given one")
         raise Infeasible(f"no feasible point; in conflict: {shown}", conflict)
     if status == highspy.HighsModelStatus.kUnboundedOrInfeasible:
         without_cost = replace(problem, c=np.zeros_like(problem.c))
@@ -187,6 +190,8 @@ def _solve_whole(
         bound, dual = float(info.mip_dual_bound), np.full(len(problem.row_names), np.nan)
     else:
         bound = dual_bound(problem, dual)
+    if start is not None and bound > problem.c @ start + problem.offset + _ACCEPTED:
+        raise SolveError("the solver's bound is above the objective of the start")
     return _checked(problem, x, bound, dual, gap)
 
 
@@ -199,8 +204,9 @@ def _run(
 ) -> tuple[highspy.Highs, highspy.HighsModelStatus]:
     """Run HiGHS, large ones by interior point; where it stops for numerical reasons, otherwise.
 
-    Presolve of HiGHS 1.15 can find a feasible mixed-integer programme infeasible (integer columns
-    with bounds that are no integers): there the finding counts without presolve only.
+    HiGHS 1.15 can find a feasible mixed-integer programme infeasible, in presolve (integer columns
+    with bounds that are no integers) and by propagation. There the finding counts without presolve
+    only.
     """
     doubted = {*_INCONCLUSIVE}
     ways = [("solver", "choose"), ("solver", "ipm"), ("presolve", "off")]
@@ -341,7 +347,7 @@ def _highs(problem: LinearProgram, gap: float, time_limit_s: float) -> highspy.H
         "random_seed": 0,
         "primal_feasibility_tolerance": _TOLERANCE,
         "dual_feasibility_tolerance": _TOLERANCE,
-        "mip_feasibility_tolerance": _TOLERANCE,
+        "mip_feasibility_tolerance": _MIXED,
         "mip_rel_gap": gap,
         "mip_abs_gap": 0.0,
         "time_limit": time_limit_s,
