@@ -31,7 +31,7 @@ from flexlib.solver import solve
 
 _ZERO = 1e-9
 _LEAST_SLACK = 1e-6  # of a point, to divide by
-_LEAST = 1e-6  # multiplier that is worth a bound, unless it can only be zero
+_LEAST = 1e-4  # M that solvers can tell, unless it can only be zero
 _CUTOFF, _DEARER = 1e-6, 1e-7  # relative widths: thinner sets, solvers may find empty
 _MOST_CORNERS = 20_000
 _SINGULAR, _DOUBTFUL = 1e-12, 1e-9  # least singular value of a basis of unit rows
@@ -92,6 +92,7 @@ def big_m(problem: Bilevel, cutoff: float = np.inf) -> BigM:
             why[name] = "its slack has no bound: leader and follower can move away without end"
             continue
         most, way = point.bound(j, slack[-1])
+        slack[-1] = max(slack[-1], _LEAST)
         if corner is not None and corner[j] < most:
             most, way = corner[j], "largest corner of the dual polyhedron"
         multiplier.append(max(most, _LEAST) if most else 0.0)

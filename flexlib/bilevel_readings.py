@@ -23,22 +23,39 @@ _FACE = 1e-9  # relative width of a face of optimal answers
 _CURVED = 1e-7  # the same where the follower is quadratic
 
 
-def follower_bound(problem: Bilevel, d: np.ndarray) -> float:
-    """Least cost of the follower at a decision, solved anew: a proven lower bound."""
-    return _least(problem, d)[1]
+def follower_bound(problem: Bilevel, d: np.ndarray, x: np.ndarray | None = None) -> float:
+    """Least cost of the follower at a decision, solved anew: a proven lower bound.
+
+    Parameters
+    ----------
+    problem : Bilevel
+    d : numpy.ndarray, shape (k,)
+    x : numpy.ndarray, shape (n,), optional
+        An answer within tolerances: limits that it exceeds are moved to it, else a decision at the
+        edge of what leaves the follower an answer may leave it none.
+    """
+    own = problem.follower.at(d)
+    if x is None:
+        return _least(problem, own)[1]
+    rows, equations = own.a @ x, len(problem.follower.b)
+    below, above = np.minimum(own.row_lower, rows), np.maximum(own.row_upper, rows)
+    below[:equations] = above[:equations] = rows[:equations]
+    lower, upper = np.minimum(own.lower, x), np.maximum(own.upper, x)
+    moved = replace(own, row_lower=below, row_upper=above, lower=lower, upper=upper)
+    return _least(problem, moved)[1]
 
 
-def _least(problem: Bilevel, d: np.ndarray) -> tuple[np.ndarray, float]:
+def _least(problem: Bilevel, own: LinearProgram) -> tuple[np.ndarray, float]:
     """An optimal answer and the proven bound on its cost."""
-    f, own = problem.follower, problem.follower.at(d)
+    f = problem.follower
     if not f.q.nnz:
         found = solve(own)
         return found.x, found.bound
     import cvxpy as cp  # slow to import, needed for curved costs only
 
     x = cp.Variable(len(f.c))
-    low, up = np.isfinite(f.lower), np.isfinite(f.upper)
-    rows = [x[low] >= f.lower[low], x[up] <= f.upper[up]]
+    low, up = np.isfinite(own.lower), np.isfinite(own.upper)
+    rows = [x[low] >= own.lower[low], x[up] <= own.upper[up]]
     if len(f.b):
         rows.append(f.a @ x == own.row_upper[: len(f.b)])
     if len(f.h):
@@ -51,7 +68,7 @@ def _least(problem: Bilevel, d: np.ndarray) -> tuple[np.ndarray, float]:
 def _face(problem: Bilevel, d: np.ndarray) -> LinearProgram:
     """Optimal answers to a decision: of equal cost and, where it is quadratic, equal slope."""
     f, own = problem.follower, problem.follower.at(d)
-    x, least = _least(problem, d)
+    x, least = _least(problem, own)
     if not f.q.nnz:
         rows, middle, width = (
             csr_array(own.c[None]),

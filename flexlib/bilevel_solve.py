@@ -74,7 +74,7 @@ class Optimum:
         equations = np.abs(f.a @ x + f.a_leader @ d - f.b)
         own = np.concatenate([equations, f.g @ x + f.g_leader @ d - f.h])
         cost = f.cost(d, x)
-        regret = (cost - follower_bound(p, d)) / max(1.0, abs(cost))
+        regret = (cost - follower_bound(p, d, x)) / max(1.0, abs(cost))
         gap = abs(self.value - self.bound) / max(1.0, abs(self.value))
         return Certificate(
             (
