@@ -1,8 +1,9 @@
 """Method C exactly: the leader's whole objective, proven as far as branch and bound gets.
 
-From prices of one linear programme by joint steps to a good start, from there by branch and bound.
-Two bounds stand beside the result: the centralised benchmark's on congestion, and on the whole
-objective the better of strong duality's with McCormick's envelopes and that of branch and bound.
+From prices of one linear programme by joint steps and neighbourhood search to a good start, from
+there by branch and bound. Two bounds stand beside the result: the centralised benchmark's on
+congestion, and on the whole objective the better of strong duality's with McCormick's envelopes and
+that of branch and bound.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from flexlib.errors import DataError, Fault, NotProven
 from flexlib.hub_bilevel import decision, hub_big_m, priced_hubs
 from flexlib.pricing import Prices, cheaper, linear_prices, priced
 from flexlib.pricing_inverse import AdderWeights
+from flexlib.pricing_neighbourhood import with_neighbourhoods
 from flexlib.pricing_steps import objective, with_joint_steps
 from flexlib.solver import Watch
 
@@ -94,6 +96,7 @@ def exact_prices(
     weights: AdderWeights | None = None,
     reformulation: str = "kkt",
     cut: bool = False,
+    search: bool = True,
     gap: float = 1e-3,
     time_limit_s: float = 600.0,
     watch: Watch | None = None,
@@ -111,10 +114,13 @@ def exact_prices(
     reformulation : {"kkt", "sos1"}
     cut : bool
         See `flexlib.bilevel_solve.solve_bilevel`.
+    search : bool
+        Whether neighbourhood search improves the start.
     gap : float
         Relative gap at which the objective counts as proven.
     time_limit_s : float
-        Of branch and bound, none with 0. What is found by then is returned with its bound.
+        Of the search, and again of branch and bound; neither with 0. What is found by then is
+        returned with its bound.
     watch : callable, optional
         Called with bound and incumbent of branch and bound, with HiGHS.
 
@@ -149,9 +155,13 @@ def exact_prices(
 
     if result().proven or time_limit_s == 0:
         return result()
+    if search:
+        best = with_neighbourhoods(best, weights, time_limit_s=time_limit_s)
+        if result().proven:
+            return result()
     try:
         found = solve_bilevel(
-            problem, reformulation, m=m, cut=cut,
+            problem, reformulation, m=m if cut or reformulation == "kkt" else None, cut=cut,
             start=decision(grid, best.adder_eur_per_mwh, best.answer.schedule),
             gap=gap, time_limit_s=time_limit_s, watch=watch,
         )  # fmt: skip
