@@ -20,6 +20,7 @@ from flexlib import (
     centralised,
     exact_prices,
     hub_bilevel,
+    hub_bounds,
     pricing_steps,
 )
 from flexlib.bilevel_duality import with_strong_duality
@@ -34,7 +35,7 @@ PAGE = (Path(__file__).parents[1] / "book" / "bilevel.md").read_text(encoding="u
 LABELS = set(re.findall(r"^\$\$ \(([\w-]+)\)$", PAGE, re.M))
 MODULES = (
     bilevel, bilevel_kkt, bilevel_big_m, bilevel_duality, bilevel_readings, hub_bilevel,
-    pricing_steps,
+    hub_bounds, pricing_steps,
 )  # fmt: skip
 CAP = 60.0
 
@@ -271,3 +272,30 @@ def test_joint_step_is_the_tangent_of_the_penalised_objective():
         moved = d + step * move_d, x + step * move_x
         gap = merit(*moved, 0.3) - tangent(*moved, 0.3)
         assert gap == pytest.approx(0.3 * step**2 * (f.c_leader @ move_d) @ move_x, abs=1e-9)
+
+
+def test_truncated_adders_explain_the_answer_as_well_as_a_reference():
+    _, problem, d, x, _, _ = case()
+    f, adder = problem.follower, d[:6]
+    m_in = np.flatnonzero(f.c_leader.toarray().any(axis=1))
+    m_out = m_in + VARIABLES.index("m_out") - VARIABLES.index("m_in")
+    bounds = np.column_stack([f.lower, f.upper])
+
+    def least(imports, exports):
+        cost = f.c.copy()
+        cost[m_in] += imports
+        cost[m_out] -= exports
+        return linprog(cost, A_eq=f.a, b_eq=f.b, bounds=bounds, method="highs").fun
+
+    rng = np.random.default_rng(6)
+    strict = 0
+    for _ in range(10):
+        pi, kappa = rng.uniform(0, 80, 6), rng.uniform(0, 10, 6)
+        t = np.minimum(adder, pi)
+        left = least(t, 0.0) - t @ x[m_in]
+        right = least(pi, kappa) - pi @ x[m_in] + kappa @ x[m_out]
+        assert left >= right - 1e-6
+        strict += left > right + 1.0
+    assert strict > 0
+    at = least(adder, 0.0) - adder @ x[m_in]  # an equality where the reference is the adder
+    assert at == pytest.approx(f.c @ x, rel=1e-9)
