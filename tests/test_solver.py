@@ -9,6 +9,7 @@ import highspy
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from bilevel_problems import load
 from feeders import STABLE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,11 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from flexlib import Infeasible, NotProven, SolveError, Unbounded, solve, solver
+from flexlib.bilevel_big_m import big_m
+from flexlib.bilevel_duality import on_menu, with_strong_duality
+from flexlib.bilevel_kkt import kkt_system
+from flexlib.bilevel_readings import first_value
+from flexlib.bilevel_solve import with_reach
 from flexlib.linear_program import LinearProgram
 from flexlib.solver import conflicting_rows
 
@@ -303,3 +309,86 @@ def test_an_undecided_status_without_a_cost_is_infeasible(
     with pytest.raises(Infeasible) as error:
         solve(problem)
     assert set(error.value.conflict) == {"row 0", "row 1"}
+
+
+# --------------------------------------------------------------------------------------------
+# Starts, what is watched, and answers of HiGHS that are wrong
+
+
+def knapsack(size: int = 60, seed: int = 3) -> LinearProgram:
+    """Several capacities, so that proof takes a while; nothing taken is feasible."""
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(10, 60, (5, size)).astype(float)
+    values = weights.sum(axis=0) + rng.integers(0, 20, size)
+    return program(
+        -values, weights.tolist(), [-INF] * 5, weights.sum(axis=1) // 3, 0, 1, [True] * size
+    )  # fmt: skip
+
+
+def greedy(problem: LinearProgram) -> np.ndarray:
+    """Items in order as long as they fit."""
+    x, a = np.zeros(len(problem.c)), problem.a.toarray()
+    for j in np.argsort(problem.c / a.sum(axis=0)):
+        x[j] = 1.0
+        if (a @ x > problem.row_upper).any():
+            x[j] = 0.0
+    return x
+
+
+def test_a_start_is_used() -> None:
+    problem = knapsack()
+    x = greedy(problem)
+    # without a start, no time gives no incumbent
+    with pytest.raises(NotProven) as error:
+        solve(problem, time_limit_s=1e-9)
+    assert error.value.incumbent == INF
+    assert error.value.x is None
+    with pytest.raises(NotProven) as error:
+        solve(problem, time_limit_s=1e-9, start=x)
+    assert error.value.incumbent <= problem.c @ x + 1e-6
+    assert error.value.bound <= error.value.incumbent
+    assert problem.c @ error.value.x == pytest.approx(error.value.incumbent)
+    assert (problem.a @ error.value.x <= problem.row_upper + 1e-6).all()
+
+
+def test_a_start_does_not_move_the_optimum() -> None:
+    problem = knapsack(size=20)
+    best = solve(problem)
+    for x in (np.zeros(20), greedy(problem), best.x):
+        assert solve(problem, start=x).objective == pytest.approx(best.objective)
+
+
+def test_bound_and_incumbent_are_watched() -> None:
+    problem = knapsack(size=45)
+    seen: list[tuple[float, float]] = []
+    found = solve(problem, watch=lambda bound, incumbent: seen.append((bound, incumbent)))
+    assert len(seen) > 1
+    bounds, incumbents = np.array(seen).T
+    assert (np.diff(bounds[np.isfinite(bounds)]) >= -1e-6).all()
+    assert (np.diff(incumbents) <= 1e-6).all()
+    assert bounds[-1] <= found.objective + 1e-6
+    assert incumbents[-1] >= found.objective - 1e-6
+
+
+def test_what_is_not_proven_carries_its_point() -> None:
+    with pytest.raises(NotProven) as error:
+        solve(market_split(), time_limit_s=0.5)
+    x, problem = error.value.x, market_split()
+    assert x is not None
+    assert problem.c @ x == pytest.approx(error.value.incumbent)
+    np.testing.assert_allclose(problem.a @ x, problem.row_lower, atol=1e-5)
+
+
+def test_a_feasible_programme_that_presolve_finds_infeasible_is_solved() -> None:
+    # Binaries with upper bounds below 1, as come from bounds on products: HiGHS 1.15 with presolve
+    # says infeasible. The programme is Yue et al. 2019, by strong duality on a menu: optimum -20.
+    p = load()["yue_2019_toy2_leader_integer"].arrays
+    menu, _ = on_menu(p, {0: np.arange(p.lower[0], p.upper[0] + 1)})
+    system = with_reach(kkt_system(menu, big_m(menu, first_value(menu))), menu)
+    upper = system.upper.copy()
+    upper[11:15] = [0.90909091, 0.83333333, 0.76923077, 0.71428571]
+    problem = with_strong_duality(replace(system, upper=upper), menu)
+    assert problem.integer[11:15].all()
+    rounded = np.where(problem.integer, np.floor(problem.upper), problem.upper)
+    for same in (problem, replace(problem, upper=rounded)):
+        assert solve(same).objective == pytest.approx(-20, abs=1e-5)
