@@ -28,7 +28,7 @@ from flexlib.errors import Infeasible, NotProven, Unbounded
 RegisterIntegerType(ObjectiveSense)  # core.kkt multiplies by it
 
 GUESS = 1e5  # the value that PAO's solver FA has by default
-_EXACT = {"mip_feasibility_tolerance": 1e-9, "mip_abs_gap": 0.0}
+_EXACT = {"mip_feasibility_tolerance": 1e-7, "mip_abs_gap": 0.0}  # as `flexlib.solver`
 
 
 def by_pyomo(

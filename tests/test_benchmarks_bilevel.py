@@ -15,7 +15,7 @@ from bilevel_problems import load
 
 from benchmarks import bilevel, bilevel_sides
 from benchmarks.measure import write_records
-from flexlib import data_path
+from flexlib import data_path, solver
 from flexlib.bilevel_kkt import BigM, guessed
 from flexlib.bilevel_solve import solve_bilevel
 from flexlib.errors import Infeasible, NotProven, Unbounded
@@ -103,6 +103,12 @@ def test_pyomo_has_a_binary_for_both_sides_of_every_open_pair() -> None:
     assert sum(v.is_binary() for v in variables) == 2 * len(m.open) < 2 * len(m.names)
     largest = [v.ub for v in model.follower.kkt.alpha.values()]
     assert sorted(largest) == sorted(m.multiplier)
+
+
+def test_pyomo_solves_to_the_tolerances_of_our_door() -> None:
+    options = {**bilevel_sides.OPTIONS, **bilevel_sides._EXACT}
+    assert options["mip_feasibility_tolerance"] == solver._MIXED
+    assert options["primal_feasibility_tolerance"] == solver._TOLERANCE
 
 
 def test_pyomo_tells_what_is_infeasible_unbounded_and_unproven() -> None:
