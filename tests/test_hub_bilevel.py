@@ -134,9 +134,9 @@ def test_some_optimal_multipliers_are_within_the_bounds(kind, cap):
         np.testing.assert_allclose(value, least, rtol=1e-7, atol=1e-6, err_msg=f"seed {seed}")
 
 
-def test_intervals_of_multipliers_by_hand():
-    """Two hours, one hub: every end is the least or largest of a few prices."""
-    hubs = small_hubs(
+def two_hours(e: float, h: float) -> Hubs:
+    """One hub with costs and efficiencies that differ, and what holding costs."""
+    return small_hubs(
         [50.0, 80.0],
         [40.0, 60.0],
         {
@@ -147,10 +147,15 @@ def test_intervals_of_multipliers_by_hand():
             "base_tariff_eur_per_mwh": 7.0,
         },
         costs={
-            "m_in": 3.0, "m_out": 2.0, "p_ch": 4.0, "p_dis": 5.0, "e": 1.0, "p_el": 6.0,
-            "h_fc": 8.0, "h": 10.0, "u": 9.0, "a": 30.0,
+            "m_in": 3.0, "m_out": 2.0, "p_ch": 4.0, "p_dis": 5.0, "e": e, "p_el": 6.0,
+            "h_fc": 8.0, "h": h, "u": 9.0, "a": 30.0,
         },
     )  # fmt: skip
+
+
+def test_intervals_of_multipliers_by_hand():
+    """Every end is the least or largest of a few prices."""
+    hubs = two_hours(e=1.0, h=10.0)
     low, high = (end.reshape(2, 4) for end in multiplier_intervals(hubs, 100.0))
     # power: sold for 40 - 2 and 60 - 2, bought for 50 + 7 + 3 + 100 and 80 + 7 + 3 + 100
     np.testing.assert_allclose(low[:, 0], [38, 58])
@@ -166,6 +171,16 @@ def test_intervals_of_multipliers_by_hand():
     # -20 after the last hour
     np.testing.assert_allclose(-high[:, 3], [-20, -10])
     np.testing.assert_allclose(-low[:, 3], [382, 392])
+
+
+def test_intervals_of_stores_that_pay_while_they_hold():
+    """Taking out early is worth least: 0.8 (38 - 5) and 0.25 38 - 8; putting in late costs most."""
+    ends = multiplier_intervals(two_hours(e=-50.0, h=-100.0), 100.0)
+    low, high = (end.reshape(2, 4) for end in ends)
+    np.testing.assert_allclose(-high[:, 1], [26.4, 26.4 - 50])
+    np.testing.assert_allclose(-low[:, 1], [388 + 50, 388])
+    np.testing.assert_allclose(-high[:, 3], [1.5, 1.5 - 100])
+    np.testing.assert_allclose(-low[:, 3], [392 + 100, 392])
 
 
 def test_bounds_of_reduced_costs_by_hand():

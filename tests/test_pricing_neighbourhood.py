@@ -106,3 +106,24 @@ def test_pairs_outside_a_window_keep_their_side():
     np.testing.assert_array_equal(found.multiplier[tight], m.multiplier[tight])
     assert set(found.open) <= set(m.open)
     assert len(found.open) < len(m.open) / 3
+
+
+def test_all_windows_are_tried_again_after_the_last_that_helped(monkeypatch):
+    """Better prices from the last window begin a whole round anew."""
+    b = random_benchmark(2)
+    best = linear_prices(b, cap_eur_per_mwh=CAP)
+    start = priced(b, CAP, np.full(b.schedule.programme.shape[:2], CAP))
+    count, calls = len(list(_windows(*start.adder_eur_per_mwh.shape))), []
+
+    def searched(problem, m, point, limit_s):
+        calls.append(limit_s)
+        if len(calls) == count:
+            return decision(b.grid, best.adder_eur_per_mwh, best.answer.schedule)[0]
+        return point[0]
+
+    monkeypatch.setattr(pricing_neighbourhood, "_searched", searched)
+    monkeypatch.setattr(pricing_neighbourhood, "cheaper", lambda prices, _: prices)
+    found = with_neighbourhoods(start)
+    assert len(calls) == 2 * count
+    assert objective(found, POSTER) == pytest.approx(objective(best, POSTER), abs=1e-6)
+    assert objective(found, POSTER) < objective(start, POSTER) - 0.01
