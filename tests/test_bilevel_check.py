@@ -224,8 +224,9 @@ def test_what_is_left_out_does_not_occur() -> None:
     assert p.high_point().a.shape == (0, 3)
 
 
-def test_the_follower_at_a_decision() -> None:
-    problem = drawn(11)
+@pytest.mark.parametrize("seed", range(60))
+def test_the_follower_at_a_decision(seed: int) -> None:
+    problem = drawn(seed)
     f = problem.follower
     d = np.arange(1, len(problem.cost) + 1, dtype=float)
     own = f.at(d)
@@ -237,3 +238,9 @@ def test_the_follower_at_a_decision() -> None:
     assert np.isneginf(own.row_lower[e:]).all()
     x = np.linspace(-1, 2, len(f.c))
     assert f.cost(d, x) == pytest.approx(own.c @ x + 0.5 * x @ f.q.toarray() @ x)
+    whole = problem.high_point()
+    point = np.concatenate([d, x])
+    rows = [f.a @ x + f.a_leader @ d, f.g @ x + f.g_leader @ d,
+            problem.rows @ d + problem.rows_follower @ x]  # fmt: skip
+    np.testing.assert_allclose(whole.a @ point, np.concatenate(rows))
+    assert whole.c @ point == pytest.approx(problem.value(d, x))
