@@ -2,8 +2,8 @@
 
 From prices of one linear programme by joint steps and neighbourhood search to a good start, from
 there by branch and bound. Two bounds stand beside the result: the centralised benchmark's on
-congestion, and on the whole objective the better of strong duality's with McCormick's envelopes and
-that of branch and bound.
+congestion, and on the whole objective the best of strong duality's with McCormick's envelopes, of
+that by truncated adders and of branch and bound's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from flexlib.centralised import Centralised
 from flexlib.certificate import Certificate, Check
 from flexlib.errors import DataError, Fault, NotProven
 from flexlib.hub_bilevel import decision, hub_big_m, priced_hubs
+from flexlib.hub_bounds import truncation_bound
 from flexlib.pricing import Prices, cheaper, linear_prices, priced
 from flexlib.pricing_inverse import AdderWeights
 from flexlib.pricing_neighbourhood import with_neighbourhoods
@@ -146,6 +147,7 @@ def exact_prices(
     bounds = {
         "congestion of the centralised benchmark": benchmark.bound_mwh,
         "strong duality with McCormick's envelopes": duality_bound(problem, m),
+        "truncated adders": _truncated(best, weights),
     }
     alarms: list[str] = []
 
@@ -175,6 +177,15 @@ def exact_prices(
         for other in (tried, cheaper(tried, weights)):
             best = min(best, other, key=lambda prices: objective(prices, weights))
     return result()
+
+
+def _truncated(prices: Prices, weights: AdderWeights) -> float:
+    """Better of two bounds by truncated adders: at shadow prices, and nowhere above the adders."""
+    benchmark, cap = prices.benchmark, prices.cap_eur_per_mwh
+    shadow = truncation_bound(benchmark, cap_eur_per_mwh=cap, weights=weights)
+    least = np.minimum(shadow.reference, prices.adder_eur_per_mwh)
+    below = truncation_bound(benchmark, cap_eur_per_mwh=cap, weights=weights, reference=least)
+    return max(shadow.value, below.value)
 
 
 def _assert_choices(reformulation: str, gap: float, time_limit_s: float) -> None:
