@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array, hstack
+from scipy.sparse import csr_array, eye_array, hstack, vstack
 
 from flexlib.bilevel import Bilevel
 from flexlib.bilevel_kkt import pairs
 from flexlib.errors import Infeasible, MissingExtra, NotProven, SolveError, Unbounded
 from flexlib.linear_program import LinearProgram
-from flexlib.solver import Watch
+from flexlib.solver import Watch, solve
 
 if TYPE_CHECKING:
     import pyscipopt
@@ -84,7 +84,39 @@ def solve_sos1(
     if model.getStatus() == "inforunbd" and system.c.any():
         without_cost = replace(system, c=np.zeros_like(system.c))
         solve_sos1(without_cost, problem, gap=gap, time_limit_s=time_limit_s)  # or infeasible
-    return _proven(model, columns, time_limit_s)
+    x, bound = _proven(model, columns, time_limit_s)
+    _assert_least(system, problem, float(system.c @ x), gap, time_limit_s)
+    return x, bound
+
+
+def _assert_least(
+    system: LinearProgram, problem: Bilevel, value: float, gap: float, time_limit_s: float
+) -> None:
+    """Raise if there is a point far below SCIP's optimum, where the relaxation has no bound.
+
+    SCIP can call a point optimal although the objective has no lower bound.
+    """
+    least = np.where(system.c > 0, system.lower, system.upper)[system.c != 0]
+    if np.isfinite(least).all():
+        return
+    try:
+        solve(replace(system, integer=np.zeros(0, dtype=bool)))
+    except Infeasible:  # within tolerances: there is a point
+        return
+    except Unbounded:
+        below = replace(
+            system,
+            c=np.zeros_like(system.c),
+            a=csr_array(vstack([system.a, csr_array(system.c[None])])),
+            row_lower=np.append(system.row_lower, -np.inf),
+            row_upper=np.append(system.row_upper, value - max(1.0, abs(value))),
+            row_names=[*system.row_names, "below"],
+        )
+        try:
+            solve_sos1(below, problem, gap=gap, time_limit_s=time_limit_s)
+        except Infeasible:
+            return
+        raise SolveError(f"a point lies far below SCIP's optimum of {value:.9g}") from None
 
 
 def _filled(

@@ -13,7 +13,7 @@ from bilevel_problems import Problem, load, random_problem
 from scipy.sparse import csr_array
 from test_bilevel_problems import enumerated
 
-from flexlib import Infeasible, NotProven, Unbounded
+from flexlib import Infeasible, NotProven, SolveError, Unbounded
 from flexlib.bilevel import Bilevel, Follower
 from flexlib.bilevel_big_m import NoBigM, big_m
 from flexlib.bilevel_duality import in_products, is_exact, on_menu, with_strong_duality
@@ -167,6 +167,17 @@ def test_strong_duality_relaxed_is_a_bound(problem: Problem) -> None:
     except (NoBigM, DataError, Unbounded):
         return
     assert problem.value is None or bound <= problem.value + 1e-5 * max(1, abs(problem.value))
+
+
+@pytest.mark.parametrize("price", [1.0, 2.0])
+def test_an_objective_without_a_bound_that_scip_does_not_see(price: float) -> None:
+    # where d1 = d2 the follower does not mind how much it takes, and the leader wants it endless
+    f = Follower(c=np.zeros(1), c_leader=csr_array([[price, -1.0]]), g=csr_array([[-1.0]]),
+                 h=np.array([-3.0]), g_leader=csr_array([[-1.0, 0.0]]))  # fmt: skip
+    p = Bilevel(f, cost=np.ones(2), cost_follower=-np.ones(1), upper=np.full(2, 2.0))
+    with pytest.raises(SolveError) as error:  # Unbounded, or SCIP's answer refuted
+        solve_bilevel(p, "sos1")
+    assert not isinstance(error.value, Infeasible)
 
 
 # --------------------------------------------------------------------------------------------
