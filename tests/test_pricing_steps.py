@@ -78,6 +78,16 @@ def test_steps_reach_the_proven_optimum_of_one_hub_in_twelve_hours():
     np.testing.assert_array_equal(again.answer.schedule.x, found.answer.schedule.x)
 
 
+def test_a_step_that_is_rejected_is_tried_again_nearer():
+    """Three hubs in a day: congestion is proven to be 0 before and after, prices are cheaper."""
+    start = linear_prices(centralised(*reference(3, 24, 0.6)))
+    found = with_joint_steps(start)
+    assert start.optimal
+    assert found.optimal
+    assert objective(start, POSTER) > 0.6715
+    assert objective(found, POSTER) < 0.6670
+
+
 def test_prices_that_are_optimal_stay_as_they_are():
     start = linear_prices(centralised(*reference(1, 6, 0.6)))
     assert with_joint_steps(start) is start
