@@ -180,6 +180,7 @@ def test_gap_is_relative_to_the_objective_or_to_a_thousandth():
 def test_prices_that_are_proven_before_branch_and_bound_are_returned(monkeypatch):
     """Without regularisation, congestion equal to the benchmark's is the whole proof."""
     monkeypatch.delattr(pricing_exact, "solve_bilevel")
+    monkeypatch.delattr(pricing_exact, "with_neighbourhoods")
     b = centralised(*reference(2, 6, 0.6))
     found = exact_prices(b, weights=FREE)
     assert_sound(found)
@@ -221,7 +222,7 @@ def test_search_comes_before_branch_and_bound(monkeypatch):
     assert not found.proven
     monkeypatch.delattr(pricing_exact, "solve_bilevel")
     assert exact_prices(b, time_limit_s=11.0, gap=0.99).proven
-    assert calls == [11.0, 11.0] or calls == [11.0]
+    assert set(calls) == {11.0}
     count = len(calls)
     assert not exact_prices(b, time_limit_s=0).proven
     assert len(calls) == count
