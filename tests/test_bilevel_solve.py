@@ -225,6 +225,15 @@ def test_a_menu_holds_values_that_are_allowed() -> None:
     assert len(error.value.faults) == 2
 
 
+@pytest.mark.parametrize(("cost", "value"), [(1.0, 1.0), (-1.0, -2.0)])
+def test_a_menu_means_exactly_one_of_its_entries(cost: float, value: float) -> None:
+    f = Follower(c=np.ones(1), c_leader=csr_array([[1.0]]), upper=np.ones(1))
+    p = Bilevel(f, cost=np.array([cost]), upper=np.array([3.0]))
+    menu, _ = on_menu(p, {0: np.array([1.0, 2.0])})
+    for reformulation in REFORMULATIONS:
+        assert_optimum(solve_bilevel(menu, reformulation), value)
+
+
 def test_integer_decisions_with_bounds_that_are_none() -> None:
     # x <= 4 - d, follower wants x large, leader d small: d = 1, not 0.5
     f = Follower(c=-np.ones(1), g=csr_array([[1.0]]), h=np.array([4.0]),
