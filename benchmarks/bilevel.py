@@ -20,7 +20,7 @@ from flexlib.bilevel import Bilevel
 from flexlib.bilevel_big_m import NoBigM, big_m
 from flexlib.bilevel_kkt import BigM, guessed
 from flexlib.bilevel_readings import first_value
-from flexlib.bilevel_solve import Optimum, solve_bilevel
+from flexlib.bilevel_solve import BilevelOptimum, solve_bilevel
 from flexlib.centralised import centralised
 from flexlib.errors import FlexlibError, Infeasible, NotProven, Unbounded
 from flexlib.hub_bilevel import hub_big_m, priced_hubs
@@ -191,7 +191,7 @@ def literature_rows(names: Iterable[str] | None = None) -> Iterator[dict[str, An
         if known.status is None:
             continue
         m = derived(arrays)
-        runs: dict[str, Callable[[], Optimum | tuple[float, float]]] = {
+        runs: dict[str, Callable[[], BilevelOptimum | tuple[float, float]]] = {
             KKT: partial(solve_bilevel, arrays),
             SOS1: partial(solve_bilevel, arrays, "sos1"),
             GUESSED: partial(by_guess, arrays, GUESS, gap=1e-6),
@@ -202,7 +202,9 @@ def literature_rows(names: Iterable[str] | None = None) -> Iterator[dict[str, An
             row = {"problem": name, "expected": known.status, "way": way}
             row["expected_value"] = np.nan if known.value is None else known.value
             (outcome, found), total_s = timed(partial(outcome_of, runs[way]))
-            value = found.value if isinstance(found, Optimum) else found[0] if found else np.nan
+            value = (
+                found.value if isinstance(found, BilevelOptimum) else found[0] if found else np.nan
+            )
             yield row | {
                 "outcome": outcome, "value": value, "total_s": total_s,
                 "right": right(outcome, value, known.status, row["expected_value"]),

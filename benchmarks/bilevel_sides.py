@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 from benchmarks.hub_sides import OPTIONS
 from flexlib.bilevel import Bilevel
 from flexlib.bilevel_kkt import BigM, guessed, pairs
-from flexlib.bilevel_solve import Optimum, solve_bilevel
+from flexlib.bilevel_solve import BilevelOptimum, solve_bilevel
 from flexlib.errors import Infeasible, NotProven, Unbounded
 
 RegisterIntegerType(ObjectiveSense)  # core.kkt multiplies by it
@@ -133,7 +133,7 @@ def pyomo_model(problem: Bilevel, m: BigM) -> pyo.ConcreteModel:
     return model
 
 
-def by_indicators(problem: Bilevel, *, gap: float, time_limit_s: float = 600.0) -> Optimum:
+def by_indicators(problem: Bilevel, *, gap: float, time_limit_s: float = 600.0) -> BilevelOptimum:
     """As `solve_bilevel` with special ordered sets, by SCIP with indicator constraints instead."""
     import pyscipopt
 
@@ -147,7 +147,9 @@ def by_indicators(problem: Bilevel, *, gap: float, time_limit_s: float = 600.0) 
         return solve_bilevel(problem, "sos1", gap=gap, time_limit_s=time_limit_s)
 
 
-def by_guess(problem: Bilevel, m: float, *, gap: float, time_limit_s: float = 600.0) -> Optimum:
+def by_guess(
+    problem: Bilevel, m: float, *, gap: float, time_limit_s: float = 600.0
+) -> BilevelOptimum:
     """As `solve_bilevel` with KKT conditions, one guessed M for all slacks and multipliers."""
     return solve_bilevel(problem, m=guessed(problem, m), gap=gap, time_limit_s=time_limit_s)
 

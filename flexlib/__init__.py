@@ -9,7 +9,7 @@ from flexlib.bilevel import Bilevel, Follower
 from flexlib.bilevel_big_m import NoBigM, big_m
 from flexlib.bilevel_check import findings
 from flexlib.bilevel_pyomo import bilevel_of
-from flexlib.bilevel_solve import Optimum, solve_bilevel
+from flexlib.bilevel_solve import BilevelOptimum, solve_bilevel
 from flexlib.centralised import Centralised, centralised
 from flexlib.ellipsoid import Ellipsoid, omega_any_distribution, omega_gaussian
 from flexlib.errors import (
@@ -62,6 +62,7 @@ __all__ = [
     "Answer",
     "Bids",
     "Bilevel",
+    "BilevelOptimum",
     "Block",
     "Box",
     "Budget",
@@ -88,7 +89,6 @@ __all__ = [
     "NotProven",
     "NotSettled",
     "OperatingPoint",
-    "Optimum",
     "Planes",
     "Prices",
     "Relinearised",

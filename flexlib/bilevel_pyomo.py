@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,86 +38,114 @@ def bilevel_of(leader: pyo.ConcreteModel, follower: pyo.Block) -> Bilevel:
         Naming what is not linear, quadratic where it must not be, or to be maximised, integer
         variables of the follower, and variables that are not of the leader's model.
     """
-    x = list(follower.component_data_objects(pyo.Var))
-    inside = {id(v) for v in x}
-    d = [v for v in leader.component_data_objects(pyo.Var) if id(v) not in inside]
-    at = {id(v): j for group in (d, x) for j, v in enumerate(group)}
-    faults = [
-        Fault(follower.name, v.name, "", "an integer variable", "a continuous one")
-        for v in x
-        if not v.is_continuous()
-    ]
-    if faults:
-        raise DataError(faults)
+    read = _Reader(leader, follower)
+    d, x = read.d, read.x
     own = list(follower.component_data_objects(pyo.Constraint, active=True))
-    names = {row.name for row in own}
-    theirs = [
-        row
-        for row in leader.component_data_objects(pyo.Constraint, active=True)
-        if row.name not in names
-    ]
+    every = leader.component_data_objects(pyo.Constraint, active=True)
+    inside = {row.name for row in own}
+    equal = read.rows((row for row in own if row.equality), equal=True)
+    most = read.rows((row for row in own if not row.equality), equal=False)
+    theirs = read.rows((row for row in every if row.name not in inside), equal=False)
+    goal = _objective(follower, set())
+    on_d, on_x = read.linear(_objective(leader, {goal.name}))[:2]
+    c, c_leader, q = read.quadratic(goal)
+    return Bilevel(
+        Follower(
+            c=c, c_leader=c_leader, q=q,
+            a_leader=equal.on_d, a=equal.on_x, b=equal.right,
+            g_leader=most.on_d, g=most.on_x, h=most.right,
+            lower=_bounds(x, "lb"), upper=_bounds(x, "ub"), names=[v.name for v in x],
+            equation_names=equal.names, row_names=most.names,
+        ),
+        cost=on_d, cost_follower=on_x, lower=_bounds(d, "lb"), upper=_bounds(d, "ub"),
+        rows=theirs.on_d, rows_follower=theirs.on_x, limit=theirs.right,
+        integer=np.array([not v.is_continuous() for v in d], dtype=bool),
+        names=[v.name for v in d], row_names=theirs.names,
+    )  # fmt: skip
 
-    def parts(what: Any, linear: bool) -> tuple[np.ndarray, np.ndarray, float, Any]:
-        repn = generate_standard_repn(what.body if hasattr(what, "body") else what.expr)
-        if repn.nonlinear_expr is not None or (linear and repn.quadratic_vars):
-            expected = "a linear expression" if linear else "a quadratic expression"
-            raise DataError([Fault(leader.name, what.name, "", "another", expected)])
-        on_d, on_x = np.zeros(len(d)), np.zeros(len(x))
+
+@dataclass(frozen=True)
+class _Rows:
+    on_d: csr_array
+    on_x: csr_array
+    right: np.ndarray
+    names: list[str]
+
+
+class _Reader:
+    """Coefficients of expressions in the variables of a leader and of its follower's block."""
+
+    def __init__(self, leader: pyo.ConcreteModel, follower: pyo.Block) -> None:
+        self.leader = leader
+        self.x = list(follower.component_data_objects(pyo.Var))
+        self.inside = {id(v) for v in self.x}
+        every = leader.component_data_objects(pyo.Var)
+        self.d = [v for v in every if id(v) not in self.inside]
+        self.at = {id(v): j for group in (self.d, self.x) for j, v in enumerate(group)}
         faults = [
-            Fault(leader.name, what.name, "", v.name, "a variable of the leader's model")
-            for v in (*repn.linear_vars, *(v for pair in repn.quadratic_vars for v in pair))
-            if id(v) not in at
+            Fault(follower.name, v.name, "", "an integer variable", "a continuous one")
+            for v in self.x
+            if not v.is_continuous()
         ]
         if faults:
             raise DataError(faults)
-        for variable, factor in zip(repn.linear_vars, repn.linear_coefs, strict=True):
-            side = on_x if id(variable) in inside else on_d
-            side[at[id(variable)]] += factor
-        return on_d, on_x, float(pyo.value(repn.constant)), repn
 
-    def rows(constraints: Iterable[Any], equalities: bool) -> dict[str, Any]:
-        equal: list[tuple[Any, ...]] = []
-        most: list[tuple[Any, ...]] = []
+    def linear(self, what: Any) -> tuple[np.ndarray, np.ndarray, float]:
+        """Factors of d and x in a constraint or objective, and its constant."""
+        return self._linear(self._standard(what, "a linear expression"))
+
+    def quadratic(self, goal: Any) -> tuple[np.ndarray, csr_array, csr_array]:
+        """c, C and Q of a follower's objective; terms without its variables change nothing."""
+        form = self._standard(goal, "a quadratic expression")
+        q = np.zeros((len(self.x), len(self.x)))
+        mixed = np.zeros((len(self.x), len(self.d)))
+        for (one, two), factor in zip(form.quadratic_vars, form.quadratic_coefs, strict=True):
+            kinds = id(one) in self.inside, id(two) in self.inside
+            if all(kinds):
+                q[self.at[id(one)], self.at[id(two)]] += factor
+                q[self.at[id(two)], self.at[id(one)]] += factor
+            elif any(kinds):
+                mine, other = (one, two) if kinds[0] else (two, one)
+                mixed[self.at[id(mine)], self.at[id(other)]] += factor
+        return self._linear(form)[1], csr_array(mixed), csr_array(q)
+
+    def rows(self, constraints: Iterable[Any], *, equal: bool) -> _Rows:
+        """Equations, or each side of other constraints as an upper limit."""
+        found: list[tuple[np.ndarray, np.ndarray, float, str]] = []
         for row in constraints:
-            on_d, on_x, constant, _ = parts(row, linear=True)
-            if row.equality and equalities:
-                equal.append((on_d, on_x, pyo.value(row.upper) - constant, row.name))
-                continue
+            on_d, on_x, constant = self.linear(row)
             if row.has_ub():
-                most.append((on_d, on_x, pyo.value(row.upper) - constant, row.name))
-            if row.has_lb():
-                most.append((-on_d, -on_x, constant - pyo.value(row.lower), row.name))
-        return {"equal": _stacked(equal, len(d), len(x)), "most": _stacked(most, len(d), len(x))}
+                found.append((on_d, on_x, pyo.value(row.upper) - constant, row.name))
+            if row.has_lb() and not equal:
+                found.append((-on_d, -on_x, constant - pyo.value(row.lower), row.name))
+        return _Rows(
+            csr_array(np.array([row[0] for row in found]).reshape(-1, len(self.d))),
+            csr_array(np.array([row[1] for row in found]).reshape(-1, len(self.x))),
+            np.array([row[2] for row in found], dtype=float),
+            [row[3] for row in found],
+        )
 
-    goal, value = (
-        _objective(follower, set()),
-        _objective(leader, {_objective(follower, set()).name}),
-    )
-    _, c, _, repn = parts(goal, linear=False)
-    q, mixed = np.zeros((len(x), len(x))), np.zeros((len(x), len(d)))
-    for (one, two), factor in zip(repn.quadratic_vars, repn.quadratic_coefs, strict=True):
-        kinds = id(one) in inside, id(two) in inside
-        if kinds == (True, True):
-            q[at[id(one)], at[id(two)]] += factor
-            q[at[id(two)], at[id(one)]] += factor
-        elif any(kinds):
-            mine, other = (one, two) if kinds[0] else (two, one)
-            mixed[at[id(mine)], at[id(other)]] += factor
-    on_d, on_x, _, _ = parts(value, linear=True)
-    mine, upper = rows(own, equalities=True), rows(theirs, equalities=False)["most"]
-    equal, most = mine["equal"], mine["most"]
-    return Bilevel(
-        Follower(
-            c=c, a=equal[1], b=equal[2], g=most[1], h=most[2], lower=_bounds(x, "lb"),
-            upper=_bounds(x, "ub"), c_leader=csr_array(mixed), q=csr_array(q),
-            a_leader=equal[0], g_leader=most[0], names=[v.name for v in x],
-            equation_names=equal[3], row_names=most[3],
-        ),
-        cost=on_d, cost_follower=on_x, lower=_bounds(d, "lb"), upper=_bounds(d, "ub"),
-        rows=upper[0], rows_follower=upper[1], limit=upper[2],
-        integer=np.array([not v.is_continuous() for v in d], dtype=bool),
-        names=[v.name for v in d], row_names=upper[3],
-    )  # fmt: skip
+    def _standard(self, what: Any, expected: str) -> Any:
+        form = generate_standard_repn(what.body if hasattr(what, "body") else what.expr)
+        squares = form.quadratic_vars and "linear" in expected
+        if form.nonlinear_expr is not None or squares:
+            raise DataError([Fault(self.leader.name, what.name, "", "another", expected)])
+        used = (*form.linear_vars, *(v for pair in form.quadratic_vars for v in pair))
+        faults = [
+            Fault(self.leader.name, what.name, "", v.name, "a variable of the leader's model")
+            for v in used
+            if id(v) not in self.at
+        ]
+        if faults:
+            raise DataError(faults)
+        return form
+
+    def _linear(self, form: Any) -> tuple[np.ndarray, np.ndarray, float]:
+        on_d, on_x = np.zeros(len(self.d)), np.zeros(len(self.x))
+        for variable, factor in zip(form.linear_vars, form.linear_coefs, strict=True):
+            side = on_x if id(variable) in self.inside else on_d
+            side[self.at[id(variable)]] += factor
+        return on_d, on_x, float(pyo.value(form.constant))
 
 
 def _objective(block: pyo.Block, without: set[str]) -> Any:
@@ -129,13 +158,6 @@ def _objective(block: pyo.Block, without: set[str]) -> Any:
         which = ", ".join(o.name for o in found) or "none"
         raise DataError([Fault(block.name, "", "", which, expected)])
     return found[0]
-
-
-def _stacked(rows: list[tuple[Any, ...]], k: int, n: int) -> tuple[Any, ...]:
-    on_d = np.array([row[0] for row in rows]).reshape(-1, k)
-    on_x = np.array([row[1] for row in rows]).reshape(-1, n)
-    rhs = np.array([row[2] for row in rows], dtype=float)
-    return csr_array(on_d), csr_array(on_x), rhs, [row[3] for row in rows]
 
 
 def _bounds(variables: list[Any], side: str) -> np.ndarray:

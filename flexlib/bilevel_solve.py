@@ -28,7 +28,7 @@ _AT_M = 1e-6  # relative distance from M that raises an alarm
 
 
 @dataclass(frozen=True)
-class Optimum:
+class BilevelOptimum:
     """Optimum of a bilevel programme in the optimistic reading.
 
     Attributes
@@ -99,7 +99,7 @@ def solve_bilevel(
     gap: float = 1e-6,
     time_limit_s: float = 600.0,
     watch: Watch | None = None,
-) -> Optimum:
+) -> BilevelOptimum:
     """Solve to proven optimality or raise.
 
     Parameters
@@ -117,12 +117,13 @@ def solve_bilevel(
     gap : float
         Relative gap at which the optimum counts as proven.
     time_limit_s : float
+        Of branch and bound: time that passes with HiGHS, CPU time with SCIP.
     watch : callable, optional
-        Called with bound and incumbent as HiGHS finds them.
+        Called with bound and incumbent as the solver finds them.
 
     Returns
     -------
-    Optimum
+    BilevelOptimum
 
     Raises
     ------
@@ -156,7 +157,9 @@ def solve_bilevel(
     )
 
 
-def _with_derived_m(problem: Bilevel, solved: Callable[..., Optimum], cutoff: float) -> Optimum:
+def _with_derived_m(
+    problem: Bilevel, solved: Callable[..., BilevelOptimum], cutoff: float
+) -> BilevelOptimum:
     """With M for what is up to a value, and without it where there is nothing.
 
     The value of an answer is known within tolerances only, and may be out of reach.
@@ -185,7 +188,7 @@ def _by_kkt(
     gap: float,
     time_limit_s: float,
     watch: Watch | None,
-) -> Optimum:
+) -> BilevelOptimum:
     """KKT conditions, with complementarity by big-M or by special ordered sets."""
     system = kkt_system(problem, m)
     if cut:
@@ -193,7 +196,9 @@ def _by_kkt(
     point = None if start is None else _completed(problem, system, *start)
     try:
         if reformulation == "sos1":
-            x, bound = solve_sos1(system, problem, gap=gap, time_limit_s=time_limit_s, start=point)
+            x, bound = solve_sos1(
+                system, problem, gap=gap, time_limit_s=time_limit_s, start=point, watch=watch
+            )
         else:
             assert m is not None
             if point is not None:
@@ -209,7 +214,7 @@ def _by_kkt(
         if m is not None
         else []
     )
-    return Optimum(problem, d, answer, bound, gap, alarms, _guessed(m))
+    return BilevelOptimum(problem, d, answer, bound, gap, alarms, _guessed(m))
 
 
 def _by_duality(
@@ -220,7 +225,7 @@ def _by_duality(
     gap: float,
     time_limit_s: float,
     watch: Watch | None,
-) -> Optimum:
+) -> BilevelOptimum:
     """Strong duality, decisions in products by binaries: one for every integer value."""
     low = np.where(problem.integer, np.ceil(problem.lower), problem.lower)
     high = np.where(problem.integer, np.floor(problem.upper), problem.upper)
@@ -241,7 +246,7 @@ def _by_duality(
     except NotProven as error:
         raise _of_both_levels(error, chosen, value) from None
     entries, x = _both_levels(chosen, found.x)
-    return Optimum(problem, value @ entries, x, found.bound, gap, [], _guessed(m))
+    return BilevelOptimum(problem, value @ entries, x, found.bound, gap, [], _guessed(m))
 
 
 def _assert_integer(problem: Bilevel) -> None:
@@ -265,7 +270,7 @@ def _assert_answer(problem: Bilevel, d: np.ndarray, x: np.ndarray) -> tuple[np.n
         found, expected = f"shapes {np.shape(d)} and {np.shape(x)}", f"shapes {(k,)} and {(n,)}"
     else:
         try:
-            given = Optimum(problem, d, x, problem.value(d, x), 0.0, [], 0).certificate
+            given = BilevelOptimum(problem, d, x, problem.value(d, x), 0.0, [], 0).certificate
             found = "; ".join(f"{c.name} {c.value:.3g}" for c in given.checks if not c.ok)
         except (Infeasible, Unbounded) as error:
             found = f"a decision that leaves the follower without an answer: {error}"

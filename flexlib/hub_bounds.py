@@ -1,12 +1,12 @@
 """Lower bound on the leader's whole objective, by truncating the adders at reference prices.
 
-With price changes (delta, kappa) on imports m and exports o, let V(delta, kappa) be a hub's least
-cost, and g(delta, kappa) = V(delta, kappa) - delta'm + kappa'o. A schedule is optimal at delta
+With price changes (delta, psi) on imports m and exports o, let V(delta, psi) be a hub's least
+cost, and g(delta, psi) = V(delta, psi) - delta'm + psi'o. A schedule is optimal at delta
 exactly if (delta, 0) maximises g. The hub is a network flow with gains, so its dual objective is a
 sum of concave functions of differences of its multipliers, adders and export prices, V is
-supermodular, and so is g. Hence for all reference prices pi, kappa >= 0, :eq:`bilevel-truncation`,
+supermodular, and so is g. Hence for all reference prices pi, psi >= 0, :eq:`bilevel-truncation`,
 
-    g(min(delta, pi), 0) >= g(pi, kappa) + g(delta, 0) - g(max(delta, pi), kappa) >= g(pi, kappa).
+    g(min(delta, pi), 0) >= g(pi, psi) + g(delta, 0) - g(max(delta, pi), psi) >= g(pi, psi).
 
 What is left of the bill is the product of imports with the truncated adders t = min(delta, pi).
 The grid's rows, multiplied by t and by pi - t, bound it from above, McCormick's envelope over the
@@ -154,16 +154,18 @@ def truncation_programme(
     change, weight = adder_changes(programme, weights)
     n, k, limits = len(own.c), len(pi), len(both.c) - len(own.c)
     model = LinearBlocks()
-    model.columns("x", own.lower, own.upper)
-    model.columns("z", np.zeros(limits), np.full(limits, np.inf), congestion_cost(both, grid)[n:])
-    model.columns("delta", np.zeros(k), np.full(k, cap), np.full(k, weights.level))
-    model.columns("change", 0 * weight, np.full(len(weight), np.inf), weight)
-    model.columns("t", np.zeros(k), short)
-    model.rows(both.row_lower, both.row_upper, x=both.a[:, :n], z=both.a[:, n:])
+    model.add_columns("x", own.lower, own.upper)
+    model.add_columns(
+        "z", np.zeros(limits), np.full(limits, np.inf), congestion_cost(both, grid)[n:]
+    )
+    model.add_columns("delta", np.zeros(k), np.full(k, cap), np.full(k, weights.level))
+    model.add_columns("change", 0 * weight, np.full(len(weight), np.inf), weight)
+    model.add_columns("t", np.zeros(k), short)
+    model.add_rows(both.row_lower, both.row_upper, x=both.a[:, :n], z=both.a[:, n:])
     size = eye_array(len(weight))
-    model.rows(-np.inf, 0 * weight, delta=change, change=-size)
-    model.rows(-np.inf, 0 * weight, delta=-change, change=-size)
-    model.rows(-np.inf, np.zeros(k), t=eye_array(k), delta=-eye_array(k))
+    model.add_rows(-np.inf, 0 * weight, delta=change, change=-size)
+    model.add_rows(-np.inf, 0 * weight, delta=-change, change=-size)
+    model.add_rows(-np.inf, np.zeros(k), t=eye_array(k), delta=-eye_array(k))
     value = _dual(model, own, programme, cap)
     # products of t of one hub with imports and exports of each, in one hour, and with overloads
     place = np.arange(k).reshape(hubs, hours)
@@ -180,7 +182,7 @@ def truncation_programme(
     bill = of_hub @ diags_array(pi) @ (_pick(m_in, n) - _pick(m_out, n))
     own_products = of_hub @ csr_array(t.T) @ diags_array((first == other).astype(float))
     terms = {**value, "x": bill, "import": -own_products}
-    model.rows(least, np.full(hubs, np.inf), **terms)
+    model.add_rows(least, np.full(hubs, np.inf), **terms)
     _grid_products(model, both, programme, grid.incidence.tocsr(), pi, first, other)
     _differences(model, programme, own.upper, short, first, other)
     return model.programme()
@@ -198,12 +200,12 @@ def _dual(
     most[m_in] += cap
     least = own.c - (towards @ high + against @ low)
     finite = np.where(np.isfinite(upper), upper, 0.0)
-    model.columns("y", low, high)
-    model.columns("up", np.zeros(len(upper)), np.maximum(most, 0.0))
+    model.add_columns("y", low, high)
+    model.add_columns("up", np.zeros(len(upper)), np.maximum(most, 0.0))
     down = np.where(np.isfinite(upper), np.maximum(-least, 0.0), 0.0)
-    model.columns("down", np.zeros(len(upper)), down)
+    model.add_columns("down", np.zeros(len(upper)), down)
     eye = eye_array(len(upper))
-    model.rows(-own.c, -own.c, t=on_import(programme), y=-own.a.T, up=-eye, down=eye)
+    model.add_rows(-own.c, -own.c, t=on_import(programme), y=-own.a.T, up=-eye, down=eye)
     hubs = programme.shape[0]
 
     def by_hub(values: np.ndarray) -> csr_array:
@@ -229,11 +231,11 @@ def _envelope(
 ) -> None:
     """Products t x with 0 <= t <= most and 0 <= x <= reach, McCormick's envelope."""
     count = len(most)
-    model.columns(name, np.zeros(count), most * reach)
+    model.add_columns(name, np.zeros(count), most * reach)
     w, d, e = eye_array(count), diags_array(most), diags_array(reach)
-    model.rows(-np.inf, most * reach, t=e @ t, x=d @ x, **{name: -w})
-    model.rows(-np.inf, np.zeros(count), x=-d @ x, **{name: w})
-    model.rows(-np.inf, np.zeros(count), t=-e @ t, **{name: w})
+    model.add_rows(-np.inf, most * reach, t=e @ t, x=d @ x, **{name: -w})
+    model.add_rows(-np.inf, np.zeros(count), x=-d @ x, **{name: w})
+    model.add_rows(-np.inf, np.zeros(count), t=-e @ t, **{name: w})
 
 
 def _grid_products(
@@ -265,12 +267,12 @@ def _grid_products(
     t, z, at = _pick(price, len(pi)), _pick(row, limits), diags_array(pi[price])
     grid_rows = csr_array(both.a)[len(programme.b) + row][:, : len(programme.cost)]
     eye, limit = eye_array(count), room[row]
-    model.columns("overload", np.zeros(count), np.full(count, np.inf))
-    model.rows(-np.inf, np.zeros(count), overload=eye, z=-at @ z)
+    model.add_columns("overload", np.zeros(count), np.full(count, np.inf))
+    model.add_rows(-np.inf, np.zeros(count), overload=eye, z=-at @ z)
     terms = {"import": flow, "export": -flow, "overload": -eye, "t": -diags_array(limit) @ t}
-    model.rows(-np.inf, np.zeros(count), **terms)
+    model.add_rows(-np.inf, np.zeros(count), **terms)
     rest = {name: -block for name, block in terms.items()}
-    model.rows(-np.inf, pi[price] * limit, x=at @ grid_rows, z=-at @ z, **rest)
+    model.add_rows(-np.inf, pi[price] * limit, x=at @ grid_rows, z=-at @ z, **rest)
 
 
 def _differences(
@@ -288,8 +290,8 @@ def _differences(
     a, b = (near[:, [j]] * hours + np.arange(hours) for j in (0, 1))
     a, b = a.ravel(), b.ravel()
     k, count = len(short), len(a)
-    model.columns("above", np.zeros(count), short[a])
-    model.rows(-np.inf, np.zeros(count), t=_pick(a, k) - _pick(b, k), above=-eye_array(count))
+    model.add_columns("above", np.zeros(count), short[a])
+    model.add_rows(-np.inf, np.zeros(count), t=_pick(a, k) - _pick(b, k), above=-eye_array(count))
     number = np.full((k, hubs), -1)
     number[first, other // hours] = np.arange(len(first))
     for name, variable in (("import", "m_in"), ("export", "m_out")):
@@ -297,7 +299,7 @@ def _differences(
         for hub in range(hubs):
             pick = [_pick(number[p, hub], len(first)) for p in (a, b)]
             most = diags_array(reach[hub, a % hours])
-            model.rows(-np.inf, np.zeros(count), above=-most, **{name: pick[0] - pick[1]})
+            model.add_rows(-np.inf, np.zeros(count), above=-most, **{name: pick[0] - pick[1]})
 
 
 def _pick(columns: np.ndarray, count: int) -> csr_array:

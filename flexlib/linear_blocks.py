@@ -15,7 +15,7 @@ class LinearBlocks:
         self._parts: dict[str, list[np.ndarray]] = {}
         self._blocks: list[tuple[dict[str, sparray], np.ndarray, np.ndarray]] = []
 
-    def columns(
+    def add_columns(
         self, name: str, low: np.ndarray, high: np.ndarray, cost: np.ndarray | None = None
     ) -> None:
         """Add a block of columns.
@@ -29,7 +29,7 @@ class LinearBlocks:
         """
         self._parts[name] = [low, high, np.zeros(len(low)) if cost is None else cost]
 
-    def rows(self, low: np.ndarray | float, high: np.ndarray, **terms: sparray) -> None:
+    def add_rows(self, low: np.ndarray | float, high: np.ndarray, **terms: sparray) -> None:
         """Add rows ``low <= sum of term @ columns <= high``.
 
         Parameters

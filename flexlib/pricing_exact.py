@@ -9,9 +9,12 @@ that by truncated adders and of branch and bound's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from flexlib.bilevel import Bilevel
+from flexlib.bilevel_kkt import BigM
 from flexlib.bilevel_solve import duality_bound, solve_bilevel
 from flexlib.centralised import Centralised
 from flexlib.certificate import Certificate, Check
@@ -123,7 +126,7 @@ def exact_prices(
         Of the search, and again of branch and bound; neither with 0. What is found by then is
         returned with its bound.
     watch : callable, optional
-        Called with bound and incumbent of branch and bound, with HiGHS.
+        Called with bound and incumbent of branch and bound.
 
     Returns
     -------
@@ -161,22 +164,28 @@ def exact_prices(
         best = with_neighbourhoods(best, weights, time_limit_s=time_limit_s)
         if result().proven:
             return result()
-    try:
-        found = solve_bilevel(
-            problem, reformulation, m=m if cut or reformulation == "kkt" else None, cut=cut,
-            start=decision(grid, best.adder_eur_per_mwh, best.answer.schedule),
-            gap=gap, time_limit_s=time_limit_s, watch=watch,
-        )  # fmt: skip
-        x: np.ndarray | None = found.d
-        bounds["branch and bound"], alarms = found.bound, found.alarms
-    except NotProven as error:
-        x, bounds["branch and bound"] = error.x, error.bound
-    if x is not None:
-        adder = x[: best.adder_eur_per_mwh.size].reshape(best.adder_eur_per_mwh.shape)
-        tried = priced(benchmark, cap_eur_per_mwh, np.clip(adder, 0.0, cap_eur_per_mwh))
-        for other in (tried, cheaper(tried, weights)):
-            best = min(best, other, key=lambda prices: objective(prices, weights))
+    adder, bounds["branch and bound"], alarms = _branched(
+        problem, best, m if cut or reformulation == "kkt" else None,
+        reformulation=reformulation, cut=cut, gap=gap, time_limit_s=time_limit_s, watch=watch,
+    )  # fmt: skip
+    tried = priced(benchmark, cap_eur_per_mwh, adder)
+    best = min((best, tried, cheaper(tried, weights)), key=lambda one: objective(one, weights))
     return result()
+
+
+def _branched(
+    problem: Bilevel, prices: Prices, m: BigM | None, **options: Any
+) -> tuple[np.ndarray, float, list[str]]:
+    """Adders, bound and alarms of branch and bound from given prices."""
+    before = prices.adder_eur_per_mwh
+    start = decision(prices.benchmark.grid, before, prices.answer.schedule)
+    try:
+        found = solve_bilevel(problem, m=m, start=start, **options)
+        d, bound, alarms = found.d, found.bound, found.alarms
+    except NotProven as error:
+        d, bound, alarms = start[0] if error.x is None else error.x, error.bound, []
+    adder = d[: before.size].reshape(before.shape)
+    return np.clip(adder, 0.0, prices.cap_eur_per_mwh), bound, alarms
 
 
 def _truncated(prices: Prices, weights: AdderWeights) -> float:

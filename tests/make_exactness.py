@@ -40,10 +40,9 @@ from scipy.sparse import eye_array
 from tqdm import tqdm
 
 from benchmarks.measure import machine
-from flexlib import bilevel_solve, bilevel_sos1, solver
+from flexlib import bilevel_sos1, solver
 from flexlib.bilevel_duality import on_menu
-from flexlib.bilevel_solve import Optimum, solve_bilevel
-from flexlib.bilevel_sos1 import solve_sos1
+from flexlib.bilevel_solve import BilevelOptimum, solve_bilevel
 from flexlib.centralised import centralised
 from flexlib.errors import FlexlibError, NotProven
 from flexlib.hub_bilevel import decision, hub_big_m, priced_hubs
@@ -112,9 +111,6 @@ def run(hubs, hours, reformulation, start, limit_s=LIMIT_S):
         events = [SCIP_EVENTTYPE.NODEFOCUSED, SCIP_EVENTTYPE.LPSOLVED]
         model.attachEventHandlerCallback(look, events)
 
-    def watched_sos1(*given, **options):
-        return solve_sos1(*given, **options | {"watch": watch})
-
     watch_highs, watch_scip = solver._watch, bilevel_sos1._watch
     case, grid = reference(hubs, hours, LEVEL)
     benchmark = centralised(case, grid)
@@ -132,7 +128,6 @@ def run(hubs, hours, reformulation, start, limit_s=LIMIT_S):
     with (
         patch.object(solver, "_watch", stopping_highs),
         patch.object(bilevel_sos1, "_watch", stopping_scip),
-        patch.object(bilevel_solve, "solve_sos1", watched_sos1),
     ):
         try:
             found = solve_bilevel(
@@ -146,7 +141,7 @@ def run(hubs, hours, reformulation, start, limit_s=LIMIT_S):
             if error.x is not None:
                 k = len(problem.cost)
                 d = np.where(problem.integer, np.round(error.x[:k]), error.x[:k])
-                found = Optimum(problem, d, error.x[k:], bound, np.inf, [], 0)
+                found = BilevelOptimum(problem, d, error.x[k:], bound, np.inf, [], 0)
     cpu_s, value = elapsed(), np.nan
     if found is not None:
         found.certificate.assert_ok()

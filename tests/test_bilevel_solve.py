@@ -27,7 +27,7 @@ from flexlib.bilevel_readings import (
 )
 from flexlib.bilevel_solve import (
     REFORMULATIONS,
-    Optimum,
+    BilevelOptimum,
     duality_bound,
     solve_bilevel,
     with_reach,
@@ -61,7 +61,7 @@ def near(value: float) -> object:
     return pytest.approx(value, rel=1e-5, abs=1e-6)
 
 
-def assert_optimum(found: Optimum, value: float | None) -> None:
+def assert_optimum(found: BilevelOptimum, value: float | None) -> None:
     assert found.certificate.ok, [c for c in found.certificate.checks if not c.ok]
     assert value is None or found.value == near(value)
     assert found.bound <= found.value + 1e-6 * max(1.0, abs(found.value))
