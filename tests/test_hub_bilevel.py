@@ -312,6 +312,16 @@ def test_derived_m_loses_nothing_that_special_ordered_sets_keep(seed):
     assert duality_bound(problem, m) <= by_sets.value + TOL
 
 
+@pytest.mark.parametrize("seed", [140, 201, 215, 274])
+def test_optima_that_tight_tolerances_lose(seed):
+    """HiGHS 1.15, asked for 1e-9, calls these infeasible or proves another optimum."""
+    rng = np.random.default_rng(seed)
+    hubs = random_hubs(rng, int(rng.integers(1, 3)), int(rng.integers(1, 4)))
+    problem = priced_hubs(hubs, random_grid(rng, hubs, rng.uniform(0.5, 0.95)), CAP)
+    by_m = solve_bilevel(problem, m=hub_big_m(problem, hubs, CAP))
+    assert by_m.value == pytest.approx(solve_bilevel(problem, "sos1").value, abs=TOL)
+
+
 def test_what_is_no_cap_or_weight_is_named():
     hubs, grid = case(0, 1, 2)
     for cap in (0.0, -1.0, np.inf, np.nan):
