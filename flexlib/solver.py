@@ -7,26 +7,26 @@ side of its row. A binding upper limit of a minimisation therefore has a dual of
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
 import highspy
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.common.errors import InfeasibleConstraintException
-from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
 from scipy.sparse import csc_array, csr_array, eye_array, hstack
 
 from flexlib.certificate import Check, largest
 from flexlib.cone_solver import ConeSolution, solve_cone
 from flexlib.errors import Infeasible, NotProven, SolveError, Unbounded
 from flexlib.linear_program import LinearProgram, dual_bound, independent_parts
+from flexlib.pyomo_program import linear_program_of
 
 if TYPE_CHECKING:
     import cvxpy
 
 _TOLERANCE = 1e-9  # primal and dual feasibility asked of the solver
-_MIXED = 1e-7  # of mixed-integer programmes: at 1e-9, propagation and cuts of HiGHS 1.15 fail
+_MIXED = 1e-7  # the same with integers, at first: at 1e-9 HiGHS 1.15 may lose optima
 _INCONCLUSIVE = (
     highspy.HighsModelStatus.kNotset,
     highspy.HighsModelStatus.kSolveError,
@@ -125,7 +125,7 @@ def solve(
         return _solve_arrays(problem, gap, time_limit_s, start, watch)
     if type(problem).__module__.startswith("cvxpy"):  # told without its import, which is slow
         return solve_cone(problem, time_limit_s)
-    program, variables = _arrays(problem)
+    program, variables = linear_program_of(problem)
     solution = _solve_arrays(program, gap, time_limit_s)
     for variable, value in zip(variables, solution.x, strict=True):
         variable.set_value(value, skip_validation=True)
@@ -158,8 +158,9 @@ def _solve_whole(
     time_limit_s: float,
     start: np.ndarray | None = None,
     watch: Watch | None = None,
+    mixed: float = _MIXED,
 ) -> Solution:
-    highs, status = _run(problem, gap, time_limit_s, start, watch)
+    highs, status = _run(problem, gap, time_limit_s, start, watch, mixed)
     info = highs.getInfo()
     if _is_infeasible(problem, status):
         conflict = conflicting_rows(problem)
@@ -188,11 +189,34 @@ def _solve_whole(
     x, dual = np.array(solution.col_value), np.array(solution.row_dual)
     if problem.integer.any():
         bound, dual = float(info.mip_dual_bound), np.full(len(problem.row_names), np.nan)
+        x = _with_whole_integers(problem, x, time_limit_s)
+        value = float(problem.c @ x + problem.offset)
+        if mixed > _TOLERANCE and value - bound > max(gap, _ACCEPTED) * max(1.0, abs(value)):
+            with suppress(Infeasible):  # which is known to be false here
+                return _solve_whole(problem, gap, time_limit_s, start, watch, _TOLERANCE)
     else:
         bound = dual_bound(problem, dual)
     if start is not None and bound > problem.c @ start + problem.offset + _ACCEPTED:
         raise SolveError("the solver's bound is above the objective of the start")
     return _checked(problem, x, bound, dual, gap)
+
+
+def _with_whole_integers(problem: LinearProgram, x: np.ndarray, time_limit_s: float) -> np.ndarray:
+    """Optimum with integers rounded and the rest solved anew: large factors magnify remainders.
+
+    The point itself where rounding leaves none.
+    """
+    rounded = np.round(x)
+    fixed = replace(
+        problem,
+        lower=np.where(problem.integer, rounded, problem.lower),
+        upper=np.where(problem.integer, rounded, problem.upper),
+        integer=np.zeros(0, dtype=bool),
+    )
+    highs, status = _run(fixed, 0.0, time_limit_s)
+    if status != highspy.HighsModelStatus.kOptimal:
+        return x
+    return np.array(highs.getSolution().col_value)
 
 
 def _run(
@@ -201,6 +225,7 @@ def _run(
     time_limit_s: float,
     start: np.ndarray | None = None,
     watch: Watch | None = None,
+    mixed: float = _MIXED,
 ) -> tuple[highspy.Highs, highspy.HighsModelStatus]:
     """Run HiGHS, large ones by interior point; where it stops for numerical reasons, otherwise.
 
@@ -217,6 +242,7 @@ def _run(
         ways = [("solver", "ipm"), ("solver", "simplex"), ("presolve", "off")]
     for option, value in ways:
         highs = _highs(problem, gap, time_limit_s)
+        highs.setOptionValue("mip_feasibility_tolerance", mixed)
         highs.setOptionValue(option, value)
         if start is not None:
             point = highspy.HighsSolution()
@@ -347,7 +373,6 @@ def _highs(problem: LinearProgram, gap: float, time_limit_s: float) -> highspy.H
         "random_seed": 0,
         "primal_feasibility_tolerance": _TOLERANCE,
         "dual_feasibility_tolerance": _TOLERANCE,
-        "mip_feasibility_tolerance": _MIXED,
         "mip_rel_gap": gap,
         "mip_abs_gap": 0.0,
         "time_limit": time_limit_s,
@@ -355,30 +380,3 @@ def _highs(problem: LinearProgram, gap: float, time_limit_s: float) -> highspy.H
         highs.setOptionValue(option, value)
     highs.passModel(lp)
     return highs
-
-
-def _arrays(model: pyo.ConcreteModel) -> tuple[LinearProgram, list[pyo.Var]]:
-    if any(
-        o.sense != pyo.minimize for o in model.component_data_objects(pyo.Objective, active=True)
-    ):
-        raise ValueError(f"{model.name}: the objective must be minimised")
-    try:
-        form = LinearStandardFormCompiler().write(model, mixed_form=True)
-    except InfeasibleConstraintException as error:
-        raise Infeasible(f"{model.name}: {error}") from error
-    sense = [row.bound_type for row in form.rows]
-    rhs = np.asarray(form.rhs, dtype=float)
-    lower, upper = zip(*(variable.bounds for variable in form.columns), strict=True)
-    program = LinearProgram(
-        c=form.c.toarray().ravel(),
-        a=csr_array(form.A),
-        row_lower=np.where(np.equal(sense, 1), -np.inf, rhs),
-        row_upper=np.where(np.equal(sense, -1), np.inf, rhs),
-        lower=np.array([-np.inf if value is None else value for value in lower], dtype=float),
-        upper=np.array([np.inf if value is None else value for value in upper], dtype=float),
-        row_names=[str(row.constraint.name) for row in form.rows],
-        column_names=[str(variable.name) for variable in form.columns],
-        integer=np.array([variable.is_integer() for variable in form.columns]),
-        offset=float(np.ravel(form.c_offset)[0]),
-    )
-    return program, list(form.columns)
