@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, eye_array, hstack, vstack
 
 from flexlib.bilevel import Bilevel
 from flexlib.bilevel_big_m import big_m, up_to
@@ -209,11 +210,7 @@ def _by_kkt(
     except NotProven as error:
         raise _of_both_levels(error, problem) from None
     d, answer = _both_levels(problem, x)
-    alarms = (
-        _at_big_m(m, _multipliers(problem, x), pairs(problem).slack(d, answer))
-        if m is not None
-        else []
-    )
+    alarms = _at_big_m(problem, m, d, answer, _multipliers(problem, x)) if m is not None else []
     return BilevelOptimum(problem, d, answer, bound, gap, alarms, _guessed(m))
 
 
@@ -314,8 +311,8 @@ def with_reach(system: LinearProgram, problem: Bilevel) -> LinearProgram:
     return replace(system, lower=lower, upper=np.where(system.integer, whole_high, upper))
 
 
-def _completed(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A point of the system with given d and x, and multipliers complementary to them."""
+def _held(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.ndarray) -> LinearProgram:
+    """The system with given d and x, and multipliers complementary to them."""
     both = np.concatenate([d, x])
     value = system.a[:, : len(both)] @ both
     room = np.where(
@@ -326,12 +323,16 @@ def _completed(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.nda
     first, pair = len(both) + len(problem.follower.b), pairs(problem)
     loose = pair.slack(d, x) > _TOLERANCE * (1 + np.abs(pair.limit))
     upper[first : first + len(loose)][loose] = 0.0
-    fixed = replace(
+    return replace(
         system, lower=lower, upper=upper, integer=np.zeros(0, bool),
         row_lower=system.row_lower - room, row_upper=system.row_upper + room,
     )  # fmt: skip
+
+
+def _completed(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A point of the system with given d and x."""
     try:
-        return solve(fixed).x
+        return solve(_held(problem, system, d, x)).x
     except Infeasible as error:
         found = "no multipliers within their bounds; in conflict: " + ", ".join(error.conflict[:8])
         raise DataError(
@@ -361,9 +362,37 @@ def _of_both_levels(
     return error
 
 
-def _at_big_m(m: BigM, mu: np.ndarray, slack: np.ndarray) -> list[str]:
-    """Pairs whose multiplier sits at its M, or whose slack at a guessed one."""
+def _at_big_m(problem: Bilevel, m: BigM, d: np.ndarray, x: np.ndarray, mu: np.ndarray) -> list[str]:
+    """Pairs whose multiplier must sit at its M, or whose slack sits at a guessed one.
+
+    Multipliers are not unique: those that stay farthest below their M are looked at.
+    """
+    limited = np.flatnonzero(np.isfinite(m.multiplier) & (m.multiplier > 0))
+    held = _held(problem, kkt_system(problem, m), d, x)
+    first, size = len(held.c) - len(mu), len(limited)
+    rows = hstack(
+        [
+            csr_array((size, first)),
+            csr_array(eye_array(len(mu)))[limited],
+            csr_array(-m.multiplier[limited][:, None]),
+        ]
+    )
+    farthest = replace(
+        held,
+        c=np.append(np.zeros_like(held.c), 1.0),
+        a=csr_array(vstack([hstack([held.a, csr_array((held.a.shape[0], 1))]), rows])),
+        row_lower=np.append(held.row_lower, np.full(size, -np.inf)),
+        row_upper=np.append(held.row_upper, np.zeros(size)),
+        lower=np.append(held.lower, 0.0),
+        upper=np.append(held.upper, 1.0),
+        row_names=[*held.row_names, *(f"share of M of {m.names[j]}" for j in limited)],
+        column_names=[*held.column_names, "largest share of M"],
+        integer=np.zeros(0, dtype=bool),
+    )
+    with suppress(Infeasible):  # within tolerances: then those of the solver
+        mu = solve(farthest).x[first:-1]
     at = np.isfinite(m.multiplier) & (m.multiplier > 0) & (mu >= m.multiplier * (1 - _AT_M))
+    slack = pairs(problem).slack(d, x)
     at |= (np.array(m.how) == GUESSED) & (slack >= m.slack * (1 - _AT_M))
     return [m.names[j] for j in np.flatnonzero(at)]
 
