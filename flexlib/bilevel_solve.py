@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array, hstack, vstack
+from scipy.sparse import csr_array
 
 from flexlib.bilevel import Bilevel
 from flexlib.bilevel_big_m import big_m, up_to
 from flexlib.bilevel_check import assert_solvable
 from flexlib.bilevel_duality import in_products, is_exact, on_menu, with_strong_duality
-from flexlib.bilevel_kkt import GUESSED, BigM, kkt_system, pairs, with_binaries
+from flexlib.bilevel_kkt import GUESSED, BigM, kkt_system, with_binaries
+from flexlib.bilevel_multipliers import at_big_m, completed, multipliers
 from flexlib.bilevel_readings import first_value, follower_bound, worst_answer
 from flexlib.bilevel_sos1 import solve_sos1
 from flexlib.certificate import Certificate, Check, largest
@@ -25,7 +25,6 @@ from flexlib.solver import Watch, solve
 REFORMULATIONS = ("kkt", "strong duality", "sos1")
 _TOLERANCE = 1e-6
 _OPTIMALITY = 1e-6  # of the follower, relative to its cost
-_AT_M = 1e-6  # relative distance from M that raises an alarm
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def _by_kkt(
     system = kkt_system(problem, m)
     if cut:
         system = with_strong_duality(with_reach(system, problem), problem)
-    point = None if start is None else _completed(problem, system, *start)
+    point = None if start is None else completed(problem, system, *start)
     try:
         if reformulation == "sos1":
             x, bound = solve_sos1(
@@ -203,14 +202,14 @@ def _by_kkt(
         else:
             assert m is not None
             if point is not None:
-                point = np.append(point, _multipliers(problem, point)[m.open] > _TOLERANCE)
+                point = np.append(point, multipliers(problem, point)[m.open] > _TOLERANCE)
             program = with_binaries(system, problem, m)
             found = solve(program, gap=gap, time_limit_s=time_limit_s, start=point, watch=watch)
             x, bound = found.x, found.bound
     except NotProven as error:
         raise _of_both_levels(error, problem) from None
     d, answer = _both_levels(problem, x)
-    alarms = _at_big_m(problem, m, d, answer, _multipliers(problem, x)) if m is not None else []
+    alarms = at_big_m(problem, m, d, answer, multipliers(problem, x)) if m is not None else []
     return BilevelOptimum(problem, d, answer, bound, gap, alarms, _guessed(m))
 
 
@@ -237,7 +236,7 @@ def _by_duality(
             menu[j] == start[0][j] if j in menu else start[0][j : j + 1]
             for j in range(len(problem.cost))
         ]
-        point = _completed(chosen, system, np.concatenate(d).astype(float), start[1])
+        point = completed(chosen, system, np.concatenate(d).astype(float), start[1])
     try:
         found = solve(system, gap=gap, time_limit_s=time_limit_s, start=point, watch=watch)
     except NotProven as error:
@@ -311,41 +310,6 @@ def with_reach(system: LinearProgram, problem: Bilevel) -> LinearProgram:
     return replace(system, lower=lower, upper=np.where(system.integer, whole_high, upper))
 
 
-def _held(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.ndarray) -> LinearProgram:
-    """The system with given d and x, and multipliers complementary to them."""
-    both = np.concatenate([d, x])
-    value = system.a[:, : len(both)] @ both
-    room = np.where(
-        abs(system.a[:, len(both) :]).sum(axis=1) == 0, _TOLERANCE * (1 + np.abs(value)), 0.0
-    )  # rows that multipliers cannot meet more exactly
-    lower, upper = system.lower.copy(), system.upper.copy()
-    lower[: len(both)] = upper[: len(both)] = both
-    first, pair = len(both) + len(problem.follower.b), pairs(problem)
-    loose = pair.slack(d, x) > _TOLERANCE * (1 + np.abs(pair.limit))
-    upper[first : first + len(loose)][loose] = 0.0
-    return replace(
-        system, lower=lower, upper=upper, integer=np.zeros(0, bool),
-        row_lower=system.row_lower - room, row_upper=system.row_upper + room,
-    )  # fmt: skip
-
-
-def _completed(problem: Bilevel, system: LinearProgram, d: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A point of the system with given d and x."""
-    try:
-        return solve(_held(problem, system, d, x)).x
-    except Infeasible as error:
-        found = "no multipliers within their bounds; in conflict: " + ", ".join(error.conflict[:8])
-        raise DataError(
-            [Fault("solve_bilevel", "", "start", found, "an optimal answer of the follower")]
-        ) from error
-
-
-def _multipliers(problem: Bilevel, x: np.ndarray) -> np.ndarray:
-    """Multipliers of the pairs in a point of a system."""
-    first = len(problem.cost) + len(problem.follower.c) + len(problem.follower.b)
-    return x[first : first + len(pairs(problem).limit)]
-
-
 def _both_levels(problem: Bilevel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Decision, integers rounded, and answer in a point of a system."""
     k, n = len(problem.cost), len(problem.follower.c)
@@ -360,41 +324,6 @@ def _of_both_levels(
         d, x = _both_levels(problem, error.x)
         error.x = np.concatenate([d if value is None else value @ d, x])
     return error
-
-
-def _at_big_m(problem: Bilevel, m: BigM, d: np.ndarray, x: np.ndarray, mu: np.ndarray) -> list[str]:
-    """Pairs whose multiplier must sit at its M, or whose slack sits at a guessed one.
-
-    Multipliers are not unique: those that stay farthest below their M are looked at.
-    """
-    limited = np.flatnonzero(np.isfinite(m.multiplier) & (m.multiplier > 0))
-    held = _held(problem, kkt_system(problem, m), d, x)
-    first, size = len(held.c) - len(mu), len(limited)
-    rows = hstack(
-        [
-            csr_array((size, first)),
-            csr_array(eye_array(len(mu)))[limited],
-            csr_array(-m.multiplier[limited][:, None]),
-        ]
-    )
-    farthest = replace(
-        held,
-        c=np.append(np.zeros_like(held.c), 1.0),
-        a=csr_array(vstack([hstack([held.a, csr_array((held.a.shape[0], 1))]), rows])),
-        row_lower=np.append(held.row_lower, np.full(size, -np.inf)),
-        row_upper=np.append(held.row_upper, np.zeros(size)),
-        lower=np.append(held.lower, 0.0),
-        upper=np.append(held.upper, 1.0),
-        row_names=[*held.row_names, *(f"share of M of {m.names[j]}" for j in limited)],
-        column_names=[*held.column_names, "largest share of M"],
-        integer=np.zeros(0, dtype=bool),
-    )
-    with suppress(Infeasible):  # within tolerances: then those of the solver
-        mu = solve(farthest).x[first:-1]
-    at = np.isfinite(m.multiplier) & (m.multiplier > 0) & (mu >= m.multiplier * (1 - _AT_M))
-    slack = pairs(problem).slack(d, x)
-    at |= (np.array(m.how) == GUESSED) & (slack >= m.slack * (1 - _AT_M))
-    return [m.names[j] for j in np.flatnonzero(at)]
 
 
 def _guessed(m: BigM | None) -> int:
