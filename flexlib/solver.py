@@ -163,10 +163,10 @@ def _solve_whole(
     highs, status = _run(problem, gap, time_limit_s, start, watch, mixed)
     info = highs.getInfo()
     if _is_infeasible(problem, status):
-        conflict = conflicting_rows(problem)
-        shown = ", ".join(conflict[:8]) + (f" and {len(conflict) - 8} more" if conflict[8:] else "")
         if start is not None:
             raise SolveError("the solver finds no feasible point, although it was given one")
+        conflict = conflicting_rows(problem)
+        shown = ", ".join(conflict[:8]) + (f" and {len(conflict) - 8} more" if conflict[8:] else "")
         raise Infeasible(f"no feasible point; in conflict: {shown}", conflict)
     if status == highspy.HighsModelStatus.kUnboundedOrInfeasible:
         without_cost = replace(problem, c=np.zeros_like(problem.c))

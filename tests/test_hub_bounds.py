@@ -9,8 +9,10 @@ from hub_cases import own_programme, random_case
 from flexlib.bilevel_solve import solve_bilevel
 from flexlib.centralised import centralised
 from flexlib.hub_bilevel import hub_big_m, priced_hubs
-from flexlib.hub_bounds import searched_bound, truncation_bound
+from flexlib.hub_bounds import _least_cost, searched_bound, truncation_bound
+from flexlib.hub_followers import followers
 from flexlib.hub_programme import HubProgramme
+from flexlib.tariffs import no_tariff
 
 CAP = 25.0
 SMALL = [1, 11, 14, 20, 21, 23, 25, 27, 34, 35, 38]
@@ -44,6 +46,19 @@ def test_truncated_adders_explain_an_answer_as_well_as_the_reference(seed: int) 
     least = own.sums(both * own.minimum(both)) - (pi * (x[m_in] - x[m_out])).sum(axis=1)
     t = np.minimum(delta, pi)
     assert (own.best(t) - (t * x[m_in]).sum(axis=1) >= least - 1e-6).all()
+
+
+@pytest.mark.parametrize("seed", SMALL)
+def test_least_cost_at_the_reference_pays_for_exports_too(seed: int) -> None:
+    """V(pi, pi) of each hub, by another code's programmes."""
+    hubs, _ = random_case(seed)
+    programme, own = HubProgramme(hubs), own_programme(hubs)
+    pi = np.random.default_rng(seed).uniform(0, CAP, own.size)
+    cost = own.cost(pi)
+    cost[own.at("m_out")] -= pi
+    ours = _least_cost(programme, followers(programme, no_tariff(*own.size)), pi.ravel())
+    assert ours == pytest.approx(own.sums(cost * own.minimum(cost)), abs=1e-6)
+    assert (ours < own.best(pi) + 1e-9).all()
 
 
 @pytest.mark.parametrize("seed", SMALL)

@@ -13,6 +13,7 @@ from flexlib import DataError, NotProven, pricing_exact
 from flexlib.bilevel_solve import solve_bilevel
 from flexlib.centralised import Centralised, centralised
 from flexlib.hub_bilevel import hub_big_m, priced_hubs
+from flexlib.hub_bounds import truncation_bound
 from flexlib.hub_instances import reference
 from flexlib.pricing_exact import ExactPrices, exact_prices
 from flexlib.pricing_inverse import AdderWeights
@@ -144,6 +145,17 @@ def test_a_worse_bound_or_incumbent_changes_nothing(monkeypatch):
     assert_sound(found)
     assert (found.objective, found.bound) == (plain.objective, plain.bound)
     assert found.source == plain.source
+
+
+def test_truncated_adders_bound_best_at_the_lesser_of_shadow_prices_and_adders():
+    b = centralised(*reference(2, 6, 0.6))
+    found = exact_prices(b, time_limit_s=0)
+    shadow = truncation_bound(b)
+    least = np.minimum(shadow.reference, found.prices.adder_eur_per_mwh)
+    assert found.source == "truncated adders"
+    assert found.bound > shadow.value + 0.01
+    assert found.bound == pytest.approx(truncation_bound(b, reference=least).value, abs=1e-9)
+    assert found.bound < found.objective
 
 
 def test_nothing_overloaded_is_proven_at_once():
