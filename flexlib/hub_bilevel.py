@@ -1,4 +1,4 @@
-"""Method C of the poster as a bilevel programme, and the bounds on the hubs' multipliers.
+"""Methods C and D of the poster as bilevel programmes, and the bounds on the hubs' multipliers.
 
 The caps of imports and exports are all that can run at once, and imports are never cheaper than
 exports. Without the caps, some optimal schedule has not both in one hour, and so keeps the caps all
@@ -12,12 +12,26 @@ in any hour when it is taken out, can cost when it is put in, or is worth after 
 if it is beyond, cutting it off there keeps all reduced costs of the right sign or makes them zero:
 of filling and emptying, because the cut is beyond what any hour offers; of the content, because the
 difference of two values is its reduced cost, and cutting off does not turn their order.
+
+The quadratic hubs of method D have the marginal costs ``c + Q x`` in place of c, Q diagonal and not
+negative, and all of this holds with them:
+
+- Less of imports and exports at once saves what it saves without Q, and some of 1/2 x'Qx. Without
+  the caps, lambda is at most the marginal cost of imports and at least the marginal revenue of
+  exports at an optimal x, which is between zero and the caps.
+- All optimal x have the same Q x, and all of them are complementary to all optimal multipliers. At
+  one of them, cutting off changes no marginal cost. So the argument above holds word for word, at
+  the marginal costs of that x. These are not known, but lie between those at the variables' bounds:
+  so do the values at which filling and emptying change sign, and so does what holding costs from
+  one hour to another. Of the two sums of the latter, all at the lower bounds of the content or all
+  at the upper ones, one is the least and the other the most, either way in time.
+- The multiplier of a bound is positive only where x is there, which makes its marginal cost known.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array, hstack, vstack
+from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
 
 from flexlib.bilevel import Bilevel, Follower
 from flexlib.bilevel_kkt import BigM, pairs
@@ -34,9 +48,14 @@ _INTERVALS = "reduced cost by intervals of the multipliers"
 
 
 def priced_hubs(
-    hubs: Hubs, grid: HubGrid, cap_eur_per_mwh: float, weights: AdderWeights | None = None
+    hubs: Hubs,
+    grid: HubGrid,
+    cap_eur_per_mwh: float,
+    weights: AdderWeights | None = None,
+    *,
+    quadratic: bool = False,
 ) -> Bilevel:
-    """Method C: the leader's adders, their changes and overloads; all hubs as one follower.
+    """Method C or D: the leader's adders, their changes and overloads; all hubs as one follower.
 
     Parameters
     ----------
@@ -45,6 +64,8 @@ def priced_hubs(
     cap_eur_per_mwh : float
     weights : AdderWeights, optional
         The poster's by default.
+    quadratic : bool
+        Whether hubs have their quadratic costs, which makes it method D.
 
     Returns
     -------
@@ -78,6 +99,7 @@ def priced_hubs(
             lower=own.lower,
             upper=own.upper,
             c_leader=csr_array(hstack([on_import(programme), csr_array((n, k - adders))])),
+            q=csr_array(diags_array(programme.quadratic * quadratic)),
             names=own.column_names,
             equation_names=own.row_names,
         ),
@@ -116,65 +138,102 @@ def _assert_priced(cap_eur_per_mwh: float, weights: AdderWeights) -> None:
         )
 
 
-def multiplier_intervals(hubs: Hubs, cap_eur_per_mwh: float) -> tuple[np.ndarray, np.ndarray]:
+def multiplier_intervals(
+    hubs: Hubs, cap_eur_per_mwh: float, *, quadratic: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Interval that holds an optimal multiplier of each equation at all adders up to the cap.
+
+    Parameters
+    ----------
+    hubs : Hubs
+    cap_eur_per_mwh : float
+    quadratic : bool
+        As for `priced_hubs`.
 
     Returns
     -------
     low, high : numpy.ndarray, shape (rows,)
         In the order of the programme's equations, EUR/MWh.
     """
-    own = hubs.costs.set_index("variable")["linear_eur_per_mwh"]
+    programme = HubProgramme(hubs)
+    slope = programme.quadratic * quadratic
+    ends = [programme.cost + slope * bound for bound in (programme.lower, programme.upper)]
+
+    def marginal(name: str) -> tuple[np.ndarray, np.ndarray]:
+        column = programme.column(name)
+        return ends[0][column], ends[1][column]
+
     eff = {str(name): hubs.table[name].to_numpy() for name in hubs.table if "eff" in str(name)}
-    least = np.broadcast_to(hubs.sell_eur_per_mwh - own["m_out"], (len(hubs), hubs.hours))
-    most = np.asarray(hubs.buy_eur_per_mwh + own["m_in"] + cap_eur_per_mwh)
-    most = np.broadcast_to(most, least.shape)
+    power = -marginal("m_out")[1], marginal("m_in")[1] + cap_eur_per_mwh
     discharge = eff["battery_eff_discharge"]
+    wear = marginal("p_dis")
     battery = _worth(
-        least, most, eff["battery_eff_charge"], own["p_ch"], discharge, discharge * own["p_dis"],
-        own["e"],
+        power, eff["battery_eff_charge"], marginal("p_ch"), discharge,
+        (discharge[:, None] * wear[0], discharge[:, None] * wear[1]), marginal("e"),
     )  # fmt: skip
     hydrogen = _worth(
-        least, most, eff["electrolyser_eff"], own["p_el"], eff["fuel_cell_eff"],
-        np.full(len(hubs), own["h_fc"]), own["h"],
+        power, eff["electrolyser_eff"], marginal("p_el"), eff["fuel_cell_eff"],
+        marginal("h_fc"), marginal("h"),
     )  # fmt: skip
-    late = own["a"] * np.arange(hubs.hours)
+    served = [worth + own for worth, own in zip(power, marginal("u"), strict=True)]
+    late = [_held(cost)[:, :-1] for cost in marginal("a")]
     backlog = [
-        (own["u"] + least + late).min(axis=1)[:, None] - late,
-        (own["u"] + most + late).max(axis=1)[:, None] - late,
+        np.min([(served[0] + k).min(axis=1)[:, None] - k for k in late], axis=0),
+        np.max([(served[1] + k).max(axis=1)[:, None] - k for k in late], axis=0),
     ]
-    low = np.stack([least, -battery[1], backlog[0], -hydrogen[1]], axis=2)
-    high = np.stack([most, -battery[0], backlog[1], -hydrogen[0]], axis=2)
+    low = np.stack([power[0], -battery[1], backlog[0], -hydrogen[1]], axis=2)
+    high = np.stack([power[1], -battery[0], backlog[1], -hydrogen[0]], axis=2)
     assert low.shape[2] == len(EQUATIONS)
     return low.ravel(), high.ravel()
 
 
-def _worth(
-    least: np.ndarray, most: np.ndarray, fill: np.ndarray, cost_in: float, empty: np.ndarray,
-    cost_out: np.ndarray, hold: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Least and most that a stored unit is worth in each hour, shapes (hubs, hours).
+_Range = tuple[np.ndarray, np.ndarray]  # least and most, shapes (hubs, hours)
 
-    `least` and `most` bound the value of power, `fill` and `empty` are efficiencies, `cost_in` is
-    for a unit of power in, `cost_out` for a unit taken out, `hold` for keeping one for an hour.
+
+def _worth(
+    power: _Range, fill: np.ndarray, cost_in: _Range, empty: np.ndarray, cost_out: _Range,
+    hold: _Range,
+) -> _Range:  # fmt: skip
+    """Least and most that a stored unit is worth in each hour.
+
+    `power` bounds the value of power, `fill` and `empty` are efficiencies, `cost_in` is for a unit
+    of power in, `cost_out` for a unit taken out, `hold` for keeping one for an hour.
     """
-    hours = least.shape[1]
-    held = hold * np.arange(hours)
-    ends = [(power + cost_in) / fill[:, None] - held for power in (least, most)]
-    ends += [empty[:, None] * power - cost_out[:, None] - held for power in (least, most)]
-    last = -hold * hours  # what is left at the end is worth nothing
-    low = np.minimum(np.min([end.min(axis=1) for end in ends], axis=0), last)
-    high = np.maximum(np.max([end.max(axis=1) for end in ends], axis=0), last)
-    return low[:, None] + held, high[:, None] + held
+    ends = []
+    for k, extreme in enumerate((np.minimum, np.maximum)):
+        turn = extreme(
+            (power[k] + cost_in[k]) / fill[:, None], empty[:, None] * power[k] - cost_out[1 - k]
+        )
+        turn = np.column_stack([turn, np.zeros(len(turn))])  # what is left is worth nothing
+        worth = [
+            extreme.reduce(turn - held, axis=1)[:, None] + held[:, :-1] for held in map(_held, hold)
+        ]
+        ends.append(extreme(*worth))
+    return ends[0], ends[1]
+
+
+def _held(cost: np.ndarray) -> np.ndarray:
+    """What holding has cost up to each hour and after the last, shape (hubs, hours + 1)."""
+    return np.column_stack([np.zeros(len(cost)), np.cumsum(cost, axis=1)])
 
 
 def hub_big_m(problem: Bilevel, hubs: Hubs, cap_eur_per_mwh: float) -> BigM:
-    """M of the hubs' pairs: :eq:`bilevel-reduced-costs` by intervals, slacks by ratings."""
+    """M of the hubs' pairs: :eq:`bilevel-reduced-costs` by intervals, slacks by ratings.
+
+    Parameters
+    ----------
+    problem : Bilevel
+        From `priced_hubs`, linear or quadratic.
+    hubs : Hubs
+        The same.
+    cap_eur_per_mwh : float
+        The same, or more.
+    """
     f, programme = problem.follower, HubProgramme(hubs)
-    low, high = multiplier_intervals(hubs, cap_eur_per_mwh)
+    low, high = multiplier_intervals(hubs, cap_eur_per_mwh, quadratic=f.q.nnz > 0)
     towards, against = f.a.maximum(0).T, f.a.minimum(0).T
-    least = f.c - (towards @ high + against @ low)
-    most = f.c - (towards @ low + against @ high)
+    least = f.c + f.q @ f.upper - (towards @ high + against @ low)
+    most = f.c + f.q @ f.lower - (towards @ low + against @ high)
     most[programme.column("m_in").ravel()] += cap_eur_per_mwh
     down, up = np.flatnonzero(np.isfinite(f.lower)), np.flatnonzero(np.isfinite(f.upper))
     never = np.concatenate([programme.column(name).ravel() for name in ("m_in", "m_out")])
