@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, hstack, vstack
-from scipy.sparse.csgraph import connected_components
 
+from flexlib.curvature import curvature_faults
 from flexlib.errors import DataError, Fault
 from flexlib.linear_program import LinearProgram
-
-_SYMMETRIC, _CONVEX = 1e-12, 1e-9  # relative to the largest entry of Q
 
 
 def _empty() -> csr_array:
@@ -162,7 +160,7 @@ class Bilevel:
             for name, value in leader.filled.items():
                 object.__setattr__(self, name, value)
             faults = [*_bound_faults("follower", self.follower), *_bound_faults("leader", self)]
-            faults = faults or _curvature_faults(self.follower)
+            faults = faults or curvature_faults(self.follower.q, self.follower.names, "follower")
         if faults:
             raise DataError(faults)
 
@@ -240,23 +238,3 @@ def _bound_faults(level: str, part: Follower | Bilevel) -> list[Fault]:
         Fault(level, part.names[j], "lower", f"{part.lower[j]:g}", f"at most {part.upper[j]:g}")
         for j in np.flatnonzero(crossed)
     ]
-
-
-def _curvature_faults(f: Follower) -> list[Fault]:
-    """Q must be symmetric and positive semidefinite, each of its independent blocks."""
-    if not f.q.nnz:
-        return []
-    largest = float(np.abs(f.q.data).max())
-    if abs(f.q - f.q.T).max() > _SYMMETRIC * largest:
-        return [Fault("follower", "", "q", "a matrix that is not symmetric", "a symmetric one")]
-    label = connected_components(f.q, directed=False)[1]
-    order = np.argsort(label, kind="stable")
-    diagonal = f.q.diagonal()
-    for block in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
-        least = diagonal[block[0]]
-        if len(block) > 1:
-            least = np.linalg.eigvalsh(f.q[block][:, block].toarray())[0]
-        if least < -_CONVEX * largest:
-            found = f"an eigenvalue of {least:g}"
-            return [Fault("follower", "", "q", found, "none below 0: the follower must be convex")]
-    return []
