@@ -49,16 +49,20 @@ def growth_of(own: Own) -> np.ndarray:
 
 
 class Follower:
-    """The hubs' answers by PIQP, on arrays made from the tables."""
+    """The hubs' answers by PIQP, on arrays made from the tables.
 
-    def __init__(self, hubs: Hubs) -> None:
+    Optimal adders put hubs where a bound begins to matter. There an answer is known to the root of
+    the tolerance alone.
+    """
+
+    def __init__(self, hubs: Hubs, tolerance: float = 1e-13) -> None:
         self.own = own_programme(hubs)
         _, a, b, lower, upper = self.own.arrays
         self.q = growth_of(self.own)
         self.solver = piqp.SparseSolver()
         for kind in ("", "duality_gap_"):
             for size in ("abs", "rel"):
-                setattr(self.solver.settings, f"eps_{kind}{size}", 1e-13)
+                setattr(self.solver.settings, f"eps_{kind}{size}", tolerance)
         no_rows = csc_matrix((0, len(lower))), np.zeros(0), np.zeros(0)
         self.solver.setup(
             csc_matrix(diags_array(self.q)), self.own.cost(), csc_matrix(a), b, *no_rows,
@@ -105,10 +109,10 @@ def most_of_dual(own: Own, slope: np.ndarray, m: BigM, low: np.ndarray, high: np
 @pytest.mark.parametrize("kind", range(8))
 def test_some_multipliers_of_the_answer_are_within_the_bounds(kind, cap):
     """At the marginal costs of the answer, the dual with all bounds in it reaches its cost."""
-    count = 12
+    count = 6
     for seed in range(kind, 48 if cap == CAP else 16, 8):
         hubs = growing(seed, unusual(seed, count))
-        follower = Follower(hubs)
+        follower = Follower(hubs, tolerance=1e-9)  # of many hubs, some without curvature
         own, rng = follower.own, np.random.default_rng(seed)
         adder = rng.uniform(0, cap, own.size) * (rng.random(own.size) < 0.7)
         adder[rng.random(own.size) < 0.1] = cap
