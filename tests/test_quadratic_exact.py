@@ -81,6 +81,25 @@ def test_against_method_d_without_the_cut(seed):
     assert quadratic_bound(hubs, grid, cap_eur_per_mwh=CAP, weights=weights) < found.value + TOL
 
 
+def test_tangents_touch_squares_from_bound_to_bound():
+    """With three of them: at both bounds and in the middle, furthest away between these."""
+    hubs, grid = case(1, 2, 2)
+    problem = priced_hubs(hubs, grid, CAP, quadratic=True)
+    f, k = problem.follower, len(problem.cost)
+    system = with_tangents(kkt_system(problem, hub_big_m(problem, hubs, CAP)), problem, 3)
+    n = len(f.c)
+    assert f.q.nnz == n
+    tail = slice(len(system.row_names) - 3 * n, None)
+    assert system.row_names[tail] == 3 * system.column_names[-n:]
+    assert system.column_names[-1] == f"square of {f.names[-1]}"
+    np.testing.assert_array_equal(system.a[tail, -n:].toarray(), np.vstack([np.eye(n)] * 3))
+    slope, span = system.a[tail, k : k + n], f.upper - f.lower
+    for share, less in ((0.0, 0.0), (0.25, 0.25), (0.5, 0.0), (0.75, 0.25), (1.0, 0.0)):
+        x = f.lower + share * span
+        least = (system.row_lower[tail] - slope @ x).reshape(3, n).max(axis=0)
+        np.testing.assert_allclose(least, x**2 - (less * span) ** 2, atol=1e-12)
+
+
 def test_more_tangents_bound_more():
     hubs, grid = reference(1, 6, 0.6)
     problem = priced_hubs(hubs, grid, CAP, quadratic=True)
