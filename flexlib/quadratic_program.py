@@ -20,7 +20,7 @@ from flexlib.solver import solve
 
 _TOLERANCE = 1e-9  # asked of the solver, absolute and relative
 _ACCEPTED = 1e-6  # largest violation and relative gap accepted when recomputed
-_LONG = 100  # entries of a row beyond which partial sums stand in for them
+_LONG = 300  # entries of a row beyond which partial sums stand in for them
 _INFINITE = 1e30
 
 

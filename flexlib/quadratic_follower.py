@@ -1,0 +1,279 @@
+"""The quadratic follower: its one answer to a decision, and how the answer moves with it.
+
+    min 1/2 x'Q x + (c + C d)'x  subject to  A x + B d = b,  G x + H d <= h,  lower <= x <= upper
+
+with Q positive definite, :eq:`quadratic-follower`. The answer x(d) is unique, continuous and
+piecewise linear. Inside a piece the bounds and rows that are tight stay tight, and the KKT system
+of the others, with F the free variables and E the equations and tight rows,
+
+    [Q_FF  E_F'] [ dx_F]     [(C dd)_F]
+    [E_F   0   ] [-dy  ]  = -[ (B, H) dd ],      dx = 0 where a bound is tight,
+
+is linear: :eq:`quadratic-implicit`. Where a bound or row is tight with a multiplier of 0 (weakly
+active), pieces meet. There it counts as tight. The derivative is then the limit of derivatives at
+costs c nearby (raise the multiplier a little: the answer stays, and nothing is weakly active), an
+element of the generalised Jacobian with respect to c. The derivative in one direction exists
+everywhere, `QuadraticAnswer.directional`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import piqp
+from scipy.sparse import block_array, csc_array, csc_matrix, csr_array, diags_array, vstack
+from scipy.sparse.linalg import SuperLU, splu
+
+from flexlib.bilevel import Follower
+from flexlib.certificate import Certificate, Check, largest
+from flexlib.curvature import least_curvature
+from flexlib.errors import DataError, Fault, NotProven, SolveError
+from flexlib.linear_program import LinearProgram
+from flexlib.quadratic_program import solve_quadratic
+
+_TOLERANCE = 1e-10  # asked of the interior-point method, absolute and relative
+_ACTIVE = 1e-6  # distance from a bound, or multiplier, that counts as zero
+_ROUNDS = 20  # of correcting what is tight
+_SHIFT = 1e-12  # on the diagonal of dependent equations
+_INFINITE = 1e30
+_ACCEPTED = 1e-6
+
+
+@dataclass(frozen=True)
+class QuadraticAnswer:
+    """The answer of a quadratic follower, with multipliers and derivatives.
+
+    Attributes
+    ----------
+    follower : Follower
+    d : numpy.ndarray, shape (k,)
+    x : numpy.ndarray, shape (n,)
+    equation_dual : numpy.ndarray, shape (equations,)
+    row_dual : numpy.ndarray, shape (rows,)
+        Not above 0: the change of the least cost for one unit more of h.
+    tight : numpy.ndarray of bool, shape (n,)
+        Variables held at a bound.
+    tight_rows : numpy.ndarray of bool, shape (rows,)
+    """
+
+    follower: Follower
+    d: np.ndarray
+    x: np.ndarray
+    equation_dual: np.ndarray
+    row_dual: np.ndarray
+    tight: np.ndarray
+    tight_rows: np.ndarray
+    _factor: SuperLU = field(repr=False)
+
+    @cached_property
+    def reduced(self) -> np.ndarray:
+        """Reduced costs, shape (n,): above 0 at a lower bound, below 0 at an upper one."""
+        f = self.follower
+        slope = f.c + f.c_leader @ self.d + f.q @ self.x
+        return np.asarray(slope - f.a.T @ self.equation_dual - f.g.T @ self.row_dual)
+
+    @property
+    def weak(self) -> np.ndarray:
+        """Variables at a bound with a multiplier of zero, shape (n,)."""
+        free_to_move = self.follower.lower < self.follower.upper
+        return self.tight & free_to_move & (np.abs(self.reduced) < _ACTIVE)
+
+    @property
+    def weak_rows(self) -> np.ndarray:
+        """Rows at their limit with a multiplier of zero, shape (rows,)."""
+        return self.tight_rows & (np.abs(self.row_dual) < _ACTIVE)
+
+    @property
+    def certificate(self) -> Certificate:
+        """Feasibility, and optimality by multipliers of the right sign: proof, as g is convex."""
+        f, x, reduced = self.follower, self.x, self.reduced
+        room = f.h - f.g_leader @ self.d - f.g @ x
+        wrong = np.where(x > f.lower + _ACTIVE, np.maximum(reduced, 0.0), 0.0)
+        wrong += np.where(x < f.upper - _ACTIVE, np.maximum(-reduced, 0.0), 0.0)
+        row = np.where(room > _ACTIVE, np.abs(self.row_dual), np.maximum(self.row_dual, 0.0))
+        equal = f.a @ x + f.a_leader @ self.d - f.b
+        beyond = np.maximum(f.lower - x, x - f.upper)
+        return Certificate(
+            (
+                Check("equations", largest(np.abs(equal)), _ACCEPTED, "MW or MWh"),
+                Check("rows", max(largest(-room), 0.0), _ACCEPTED, "MW or MWh"),
+                Check("bounds", max(largest(beyond), 0.0), _ACCEPTED, "MW or MWh"),
+                Check("reduced costs of the wrong sign", largest(wrong), _ACCEPTED, "EUR/MWh"),
+                Check("multipliers of the wrong sign", largest(row), _ACCEPTED, "EUR/MWh"),
+            )
+        )
+
+    def forward(self, d: np.ndarray) -> np.ndarray:
+        """Change of the answer with a change of the decision, :eq:`quadratic-implicit`.
+
+        Parameters
+        ----------
+        d : numpy.ndarray, shape (k,) or (k, directions)
+
+        Returns
+        -------
+        numpy.ndarray, shape (n,) or (n, directions)
+        """
+        f = self.follower
+        right = np.concatenate(
+            [f.c_leader @ d, f.a_leader @ d, f.g_leader[self.tight_rows] @ d]
+        )  # fmt: skip
+        right[: len(f.c)][self.tight] = 0.0
+        return np.asarray(self._factor.solve(-right)[: len(f.c)])
+
+    def adjoint(self, x: np.ndarray) -> np.ndarray:
+        """Gradient of a linear function of the answer, :eq:`quadratic-adjoint`.
+
+        One solve of the same system, whatever the number of decisions.
+
+        Parameters
+        ----------
+        x : numpy.ndarray, shape (n,)
+            Its coefficients.
+
+        Returns
+        -------
+        numpy.ndarray, shape (k,)
+        """
+        f, n = self.follower, len(self.follower.c)
+        right = np.zeros(self._factor.shape[0])
+        right[:n] = np.where(self.tight, 0.0, x)
+        z = self._factor.solve(right)
+        z_rows = np.zeros(len(f.h))
+        z_rows[self.tight_rows] = z[n + len(f.b) :]
+        z_x = np.where(self.tight, 0.0, z[:n])
+        moved = f.c_leader.T @ z_x + f.a_leader.T @ z[n : n + len(f.b)] + f.g_leader.T @ z_rows
+        return np.asarray(-moved)
+
+    def directional(self, d: np.ndarray) -> np.ndarray:
+        """Derivative in one direction, at kinks too, :eq:`quadratic-directional`.
+
+        Parameters
+        ----------
+        d : numpy.ndarray, shape (k,)
+
+        Returns
+        -------
+        numpy.ndarray, shape (n,)
+        """
+        f, held = self.follower, self.tight & ~self.weak
+        at_lower = self.tight & (self.x <= f.lower + _ACTIVE)
+        at_upper = self.tight & (self.x >= f.upper - _ACTIVE)
+        equal, below = -(f.a_leader @ d), -(f.g_leader @ d)
+        rows = self.tight_rows
+        stay = rows & ~self.weak_rows
+        program = LinearProgram(
+            c=f.c_leader @ d,
+            a=csr_array(vstack([f.a, f.g[rows]])),
+            row_lower=np.concatenate([equal, np.where(stay[rows], below[rows], -np.inf)]),
+            row_upper=np.concatenate([equal, below[rows]]),
+            lower=np.where(held | at_lower, 0.0, -np.inf),
+            upper=np.where(held | at_upper, 0.0, np.inf),
+            row_names=[*f.equation_names, *np.array(f.row_names, dtype=object)[rows]],
+            column_names=f.names,
+        )
+        return solve_quadratic(program, f.q).x
+
+
+class QuadraticFollower:
+    """The follower map d -> x(d), set up once for many decisions.
+
+    Followers that share nothing, the hubs, are blocks of one programme: one call answers for all,
+    and the factors of the KKT system fall apart likewise.
+
+    Parameters
+    ----------
+    follower : Follower
+        Of a `Bilevel`, which has checked it.
+
+    Raises
+    ------
+    DataError
+        If Q is not positive definite, with one of the variables without curvature: there the
+        answer need not be unique, and has no derivative.
+    """
+
+    def __init__(self, follower: Follower) -> None:
+        f = self.follower = follower
+        least, column = least_curvature(f.q)
+        if not least > 0:
+            found = f"curvature {least:g} of {f.names[column]}"
+            expected = "above 0: without curvature the answer need not be unique"
+            raise DataError([Fault("follower", "", "q", found, expected)])
+        self._solver = piqp.SparseSolver()
+        settings = self._solver.settings
+        settings.eps_abs = settings.eps_rel = _TOLERANCE
+        settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = _TOLERANCE
+        self._solver.setup(
+            csc_matrix(f.q), f.c, csc_matrix(f.a), f.b, csc_matrix(f.g),
+            np.full(len(f.h), -_INFINITE), f.h,
+            np.maximum(f.lower, -_INFINITE), np.minimum(f.upper, _INFINITE),
+        )  # fmt: skip
+
+    def answer(self, d: np.ndarray) -> QuadraticAnswer:
+        """Answer to a decision: by the interior point, then exactly with what is tight there.
+
+        Parameters
+        ----------
+        d : numpy.ndarray, shape (k,)
+
+        Returns
+        -------
+        QuadraticAnswer
+            With a certificate that holds.
+
+        Raises
+        ------
+        Infeasible
+            If no x is feasible at d, with the rows in conflict.
+        NotProven, SolveError
+            If the solver stops, or what is tight is not found.
+        """
+        f = self.follower
+        h = f.h - f.g_leader @ d
+        self._solver.update(c=f.c + f.c_leader @ d, b=f.b - f.a_leader @ d, h_u=h)
+        status, result = self._solver.solve(), self._solver.result
+        if status == piqp.PIQP_MAX_ITER_REACHED:
+            raise NotProven("largest number of iterations", -np.inf, np.inf)
+        if status != piqp.PIQP_SOLVED:
+            solve_quadratic(f.at(d), f.q)  # raises what is wrong
+            raise SolveError(f"solver status: {status.name}")
+        x, y = np.array(result.x), np.concatenate([-np.asarray(result.y), -np.asarray(result.z_u)])
+        fixed = f.lower == f.upper
+        lower = fixed | (x - f.lower <= np.maximum(result.z_bl, _ACTIVE))
+        upper = ~lower & (f.upper - x <= np.maximum(result.z_bu, _ACTIVE))
+        rows = h - f.g @ x <= np.maximum(result.z_u, _ACTIVE)
+        for _ in range(_ROUNDS):
+            x = np.where(lower, f.lower, np.where(upper, f.upper, x))
+            found = self._corrected(d, x, y, lower | upper, rows)
+            if found.certificate.ok:
+                return found
+            x, y = found.x, np.concatenate([found.equation_dual, found.row_dual])
+            lower = fixed | (x < f.lower) | (lower & (found.reduced >= -_ACTIVE))
+            upper = ~lower & ((x > f.upper) | (upper & (found.reduced <= _ACTIVE)))
+            rows = (f.g @ x > h) | (rows & (found.row_dual <= _ACTIVE))
+        raise SolveError(f"what is tight at the answer was not found:\n{found.certificate}")
+
+    def _corrected(
+        self, d: np.ndarray, x: np.ndarray, y: np.ndarray, tight: np.ndarray, rows: np.ndarray
+    ) -> QuadraticAnswer:
+        """Answer for given bounds and rows tight: one linear system, from a point nearby.
+
+        Multipliers of equations that depend on each other stay next to those given.
+        """
+        f, n, e = self.follower, len(self.follower.c), len(self.follower.b)
+        kept = np.concatenate([np.ones(e, dtype=bool), rows])
+        equations = csr_array(vstack([f.a, f.g]))[kept]
+        move = diags_array(np.where(tight, 0.0, 1.0))
+        hold = diags_array(np.where(tight, 1.0, 0.0))
+        free = csr_array(equations @ move)
+        shift = diags_array(np.full(equations.shape[0], -_SHIFT))
+        factor = splu(csc_array(block_array([[move @ f.q @ move + hold, free.T], [free, shift]])))
+        slope = f.c + f.c_leader @ d + f.q @ x - equations.T @ y[kept]
+        limit = np.concatenate([f.b - f.a_leader @ d, f.h - f.g_leader @ d])[kept]
+        z = factor.solve(np.concatenate([np.where(tight, 0.0, -slope), limit - equations @ x]))
+        new = np.zeros(len(y))
+        new[kept] = y[kept] - z[n:]
+        return QuadraticAnswer(f, d, x + z[:n], new[:e], new[e:], tight, rows, factor)

@@ -1,0 +1,268 @@
+"""Method D: prices for hubs with quadratic costs, from one convex programme.
+
+With X_i the hubs' sets, g_i their strictly convex costs, m imports, R >= 0 the grid's rows in the
+direction of import and D the cap on the adder, the programme :eq:`quadratic-leader`
+
+    min sum_i g_i(x_i) + D 1's  over  x_i in X_i,  s >= 0,
+    R (m - s) <= limit - background + R o_hat
+
+has multipliers mu of the grid's rows whose sums ``delta = R' mu`` lie in [0, D], and every x_i is
+the one answer of its hub to them. Where s = 0, no row is overloaded in the direction of import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array, diags_array, hstack, kron, vstack
+
+from flexlib.bilevel import Bilevel, Follower
+from flexlib.centralised import CONGESTION_MWH
+from flexlib.certificate import Certificate, Check
+from flexlib.errors import DataError, Fault
+from flexlib.hub_followers import Schedule, followers
+from flexlib.hub_grid import HubGrid
+from flexlib.hub_programme import HubProgramme
+from flexlib.hubs import Hubs
+from flexlib.linear_program import LinearProgram
+from flexlib.pricing import assert_nonnegative
+from flexlib.pricing_inverse import on_import
+from flexlib.quadratic_follower import QuadraticAnswer, QuadraticFollower
+from flexlib.quadratic_program import solve_quadratic
+from flexlib.tariffs import no_tariff
+
+_ROUNDS = 6  # of crediting the rows with the exports of the answers
+_ZERO = 1e-6  # EUR/MWh, MW or EUR that count as nothing in a condition
+
+
+@dataclass(frozen=True)
+class QuadraticPrices:
+    """Adders, and the one answer of hubs with quadratic costs to them.
+
+    Attributes
+    ----------
+    hubs : Hubs
+    grid : HubGrid
+    cap_eur_per_mwh : float
+    adder_eur_per_mwh : numpy.ndarray, shape (hubs, hours)
+        delta.
+    answer : QuadraticAnswer
+        Of all hubs to it, with derivatives.
+    """
+
+    hubs: Hubs
+    grid: HubGrid
+    cap_eur_per_mwh: float
+    adder_eur_per_mwh: np.ndarray
+    answer: QuadraticAnswer
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The answer as schedules."""
+        return Schedule(HubProgramme(self.hubs), self.answer.x)
+
+    @cached_property
+    def congestion_mwh(self) -> float:
+        """Weighted overloads of the answer, recomputed."""
+        return self.grid.congestion_mwh(self.schedule.w_mw)
+
+    @property
+    def certificate(self) -> Certificate:
+        """Feasibility of the schedules, optimality for each hub, and the range of the adders."""
+        adder = self.adder_eur_per_mwh
+        outside = max(float(adder.max(initial=0.0)) - self.cap_eur_per_mwh, -float(adder.min()))
+        reach = Check("adder outside 0 and the cap", max(outside, 0.0), 1e-6, "EUR/MWh")
+        return Certificate(
+            (*self.schedule.checks(), *self.answer.certificate.checks, reach)
+        )  # fmt: skip
+
+    @property
+    def conditions(self) -> pd.DataFrame:
+        """Conditions under which the congestion of these prices must be 0, see `claim`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index the condition; value, most (that is allowed), unit and holds.
+        """
+        grid = self.grid
+        loading = grid.loading_mw(self.schedule.w_mw)
+        capped = self.adder_eur_per_mwh >= self.cap_eur_per_mwh - _ZERO
+        rows = {
+            "no withdrawal relieves a row": (abs(grid.incidence.minimum(0).sum()), 0.0, ""),
+            "the cap does not bind": (float(capped.sum()), 0.0, "adders"),
+            "no reverse limit is exceeded": (
+                np.maximum(-loading - grid.lower_mw[:, None], 0.0).max(initial=0.0), 0.0, "MW"
+            ),
+        }  # fmt: skip
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "most", "unit"])
+        table["holds"] = np.where(table["value"] <= table["most"] + _ZERO, "yes", "NO")
+        return table.rename_axis("condition")
+
+    def claim(self, bound_mwh: float = 0.0) -> str:
+        """Say in a sentence what is proven about the congestion.
+
+        Parameters
+        ----------
+        bound_mwh : float
+            Proven lower bound on the congestion of every schedule; of method B, or 0.
+        """
+        congestion = self.congestion_mwh
+        if congestion - bound_mwh <= CONGESTION_MWH * max(1.0, congestion):
+            return f"Congestion of {congestion:.3f} MWh is optimal: it equals a bound of method B."
+        failed = self.conditions.index[self.conditions["holds"] == "NO"].tolist()
+        return (
+            f"Optimality is not claimed: congestion {congestion:.3f} MWh, bound {bound_mwh:.3f} "
+            f"MWh. Not met: {'; '.join(failed) or 'exports that the rows are credited with'}."
+        )
+
+
+def quadratic_prices(
+    hubs: Hubs, grid: HubGrid, *, cap_eur_per_mwh: float = 60.0
+) -> QuadraticPrices:
+    """Adders for hubs with quadratic costs, by one convex programme :eq:`quadratic-leader`.
+
+    Where it leaves an overload and hubs export at hours with an adder, rows are credited with these
+    exports and the programme is solved again; the least congested answer is kept.
+
+    Parameters
+    ----------
+    hubs : Hubs
+    grid : HubGrid
+        Its incidence must not be negative anywhere.
+    cap_eur_per_mwh : float
+        D, the largest adder.
+
+    Returns
+    -------
+    QuadraticPrices
+
+    Raises
+    ------
+    DataError
+        If the cap is not a positive number, a grid row has a negative entry (by name), a variable
+        of the hubs has no curvature (by name), or the grid is for other hubs or hours.
+    """
+    priced_at = QuadraticHubs(hubs, grid, cap_eur_per_mwh)
+    exports = np.zeros((len(hubs), hubs.hours))
+    best: QuadraticPrices | None = None
+    for _ in range(_ROUNDS):
+        found = priced_at(_quota_adder(priced_at, exports))
+        if best is None or found.congestion_mwh < best.congestion_mwh:
+            best = found
+        new = np.where(found.adder_eur_per_mwh > _ZERO, found.schedule.m_out_mw, 0.0)
+        if best.congestion_mwh <= CONGESTION_MWH or np.abs(new - exports).max() < _ZERO:
+            break
+        exports = new
+    assert best is not None
+    return best
+
+
+class QuadraticHubs:
+    """The hubs' answer to any adders, set up once: call it with adders of shape (hubs, hours).
+
+    Parameters
+    ----------
+    hubs : Hubs
+    grid : HubGrid
+    cap_eur_per_mwh : float
+
+    Raises
+    ------
+    DataError
+        See `quadratic_prices`.
+    """
+
+    def __init__(self, hubs: Hubs, grid: HubGrid, cap_eur_per_mwh: float) -> None:
+        if not 0 < cap_eur_per_mwh < np.inf:
+            found, expected = f"{cap_eur_per_mwh:g}", "a number above 0"
+            raise DataError([Fault("quadratic_prices", "", "cap_eur_per_mwh", found, expected)])
+        grid.assert_fits(hubs)
+        self.hubs, self.grid, self.cap_eur_per_mwh = hubs, grid, cap_eur_per_mwh
+        self.programme = HubProgramme(hubs)
+        self.map = QuadraticFollower(hub_follower(self.programme))
+
+    def __call__(self, adder_eur_per_mwh: np.ndarray) -> QuadraticPrices:
+        """Adders with the hubs' answer."""
+        answer = self.map.answer(adder_eur_per_mwh.ravel())
+        return QuadraticPrices(
+            self.hubs, self.grid, self.cap_eur_per_mwh, adder_eur_per_mwh, answer
+        )
+
+
+def hub_follower(programme: HubProgramme) -> Follower:
+    """All hubs with their quadratic costs as one follower; decisions are the adders, hub by hub."""
+    own = followers(programme, no_tariff(*programme.shape[:2]))
+    follower = Follower(
+        c=own.c,
+        a=own.a,
+        b=own.row_upper,
+        lower=own.lower,
+        upper=own.upper,
+        c_leader=on_import(programme),
+        q=csr_array(diags_array(programme.quadratic)),
+        names=own.column_names,
+        equation_names=own.row_names,
+    )
+    return Bilevel(follower, cost=np.zeros(int(np.prod(programme.shape[:2])))).follower
+
+
+def quadratic_quotas(
+    programme: HubProgramme, grid: HubGrid, exports_mw: np.ndarray, cap_eur_per_mwh: float
+) -> tuple[LinearProgram, csr_array]:
+    """The convex programme of soft quotas :eq:`quadratic-leader`.
+
+    Parameters
+    ----------
+    programme : HubProgramme
+    grid : HubGrid
+    exports_mw : numpy.ndarray, shape (hubs, hours)
+        o_hat.
+    cap_eur_per_mwh : float
+
+    Returns
+    -------
+    program : LinearProgram
+        Columns of the hubs, then s of each hub and hour; rows of the hubs, then of those rows of
+        the grid that carry hubs, `loaded_rows`.
+    q : scipy.sparse.csr_array
+    """
+    assert_nonnegative(grid, programme.hubs)
+    own = followers(programme, no_tariff(*programme.shape[:2]))
+    columns, hours = len(own.c), grid.hours
+    pick, carry = on_import(programme).T, loaded_rows(grid)
+    n = pick.shape[0]
+    spread = csr_array(kron(grid.incidence[carry], diags_array(np.ones(hours))))
+    room = grid.upper_mw[:, None] - grid.background + grid.incidence @ exports_mw
+    keys = [f"import limit of {grid.names[k]} hour {t}" for k in carry for t in range(hours)]
+    count, none = len(keys), csr_array((own.a.shape[0], n))
+    program = replace(
+        own,
+        c=np.append(own.c, np.full(n, cap_eur_per_mwh)),
+        a=csr_array(vstack([hstack([own.a, none]), hstack([spread @ pick, -spread])])),
+        row_lower=np.append(own.row_lower, np.full(count, -np.inf)),
+        row_upper=np.append(own.row_upper, room[carry].ravel()),
+        lower=np.append(own.lower, np.zeros(n)),
+        upper=np.append(own.upper, np.full(n, np.inf)),
+        row_names=[*own.row_names, *keys],
+        column_names=[*own.column_names, *["quota slack"] * n],
+        integer=np.zeros(columns + n, dtype=bool),
+    )  # fmt: skip
+    return program, csr_array(diags_array(np.append(programme.quadratic, np.zeros(n))))
+
+
+def loaded_rows(grid: HubGrid) -> np.ndarray:
+    """Rows of the grid that carry a hub and have a limit in the direction of import."""
+    return np.flatnonzero((np.diff(grid.incidence.indptr) > 0) & np.isfinite(grid.upper_mw))
+
+
+def _quota_adder(priced_at: QuadraticHubs, exports_mw: np.ndarray) -> np.ndarray:
+    """Adders :eq:`quadratic-adder`, shape (hubs, hours)."""
+    programme, grid, cap = priced_at.programme, priced_at.grid, priced_at.cap_eur_per_mwh
+    program, q = quadratic_quotas(programme, grid, exports_mw, cap)
+    dual = solve_quadratic(program, q).row_dual[len(programme.b) :].reshape(-1, grid.hours)
+    mu = np.maximum(-dual, 0.0)
+    return np.clip(grid.incidence[loaded_rows(grid)].T @ mu, 0.0, cap)
