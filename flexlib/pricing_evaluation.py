@@ -15,7 +15,14 @@ from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
 
 from flexlib.centralised import congestion_cost, with_overloads
 from flexlib.errors import NotProven
-from flexlib.hub_followers import near_optimal_answers, no_pricing, optimal_answers
+from flexlib.hub_followers import (
+    Answer,
+    Schedule,
+    answer,
+    near_optimal_answers,
+    no_pricing,
+    optimal_answers,
+)
 from flexlib.hub_grid import HubGrid
 from flexlib.hub_programme import HubProgramme
 from flexlib.hubs import Hubs
@@ -29,6 +36,10 @@ _MOST_BINARIES = 150  # beyond, and beyond the time limit, the worst case is bra
 _TIME_LIMIT_S = 300.0
 _GAP = 1e-4
 _ASCENTS = 20
+_TOUCH = (-1.0, -0.5, 0.5, 1.0)  # of the largest deviation, where tangents touch at first
+_ROUNDS = 12  # of tangents
+_GAP_CURVED = 0.05  # of the mixed-integer programme, where tangents leave more
+_HALVINGS = 40
 
 
 @dataclass(frozen=True)
@@ -84,12 +95,10 @@ def evaluated(hubs: Hubs, grid: HubGrid, tariff: Tariff) -> pd.DataFrame:
     grid.assert_fits(hubs)
     programme = HubProgramme(hubs)
     face, _, _ = optimal_answers(programme, tariff)
-    eps = np.maximum(CARELESS * np.abs(no_pricing(hubs).schedule.cost_eur), FLOOR_EUR)
-    careless = near_optimal_answers(programme, tariff, eps)
     extremes = {
         "optimistic": best(face, programme, grid),
         "pessimistic": worst(face, programme, grid),
-        "careless, 0.1 %": worst(careless, programme, grid),
+        "careless, 0.1 %": worst_within(programme, grid, tariff, careless_eur(hubs)),
     }
     rows = {
         name: {
@@ -98,11 +107,81 @@ def evaluated(hubs: Hubs, grid: HubGrid, tariff: Tariff) -> pd.DataFrame:
             "at_most_mwh": found.most_mwh,
             "proof": "exact" if found.exact else "bracket",
             "hub_cost_eur": programme.cost @ found.x,
-            "revenue_eur": tariff.bill_eur(found.x[programme.column("m_in")]).sum(),
+            "revenue_eur": tariff.bill_eur(
+                found.x[programme.column("m_in")], found.x[programme.column("m_out")]
+            ).sum(),
         }
         for name, found in extremes.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("followers")
+
+
+def careless_eur(hubs: Hubs) -> np.ndarray:
+    """What a careless hub does not mind, epsilon of :eq:`prices-careless`, shape (hubs,)."""
+    cost = no_pricing(hubs).schedule.cost_eur
+    return np.asarray(np.maximum(CARELESS * np.abs(cost), FLOOR_EUR))
+
+
+def worst_within(
+    programme: HubProgramme, grid: HubGrid, tariff: Tariff, eps_eur: np.ndarray
+) -> Extreme:
+    """Answer with the most congestion of all within a tolerance of each hub's best.
+
+    Where the bill is quadratic, bracketed: from above in the set that tangents of the bill bound,
+    from below at the point on the way from an optimal answer to the worst one of that set at which
+    a hub's tolerance is used up. Tangents at the worst answer are added until the two meet, for
+    some rounds.
+
+    Parameters
+    ----------
+    programme : HubProgramme
+    grid : HubGrid
+    tariff : Tariff
+    eps_eur : numpy.ndarray, shape (hubs,)
+    """
+    if tariff.linear:
+        return worst(near_optimal_answers(programme, tariff, eps_eur), programme, grid)
+    start = answer(programme.hubs, tariff)
+    rho = tariff.curvature_eur_per_mwh_per_mw
+    reach = np.sqrt(2 * eps_eur[:, None] / np.where(rho > 0, rho, np.inf))
+    at_mw = [start.schedule.m_in_mw + share * reach for share in _TOUCH]
+    answers = near_optimal_answers(programme, tariff, eps_eur, tuple(at_mw))
+    ends = _reach(answers, programme)[::-1]
+    inside, below = start.schedule.x, -1.0
+    for rounds in range(_ROUNDS + 1):
+        last = rounds == _ROUNDS
+        found = worst(answers, programme, grid, _GAP_CURVED) if last else None
+        outside = found.x if found else _ascent(answers, programme, grid, ends)
+        x = _drawn_back(outside, start, eps_eur)
+        value = grid.congestion_mwh(programme.withdrawal_mw(x))
+        if value > below:
+            inside, below = x, value
+        at_mw.append(outside[programme.column("m_in")])
+        if not last:
+            answers = near_optimal_answers(programme, tariff, eps_eur, tuple(at_mw))
+    return Extreme(inside, below, below, max(found.most_mwh if found else np.inf, below))
+
+
+def _drawn_back(x: np.ndarray, start: Answer, eps_eur: np.ndarray) -> np.ndarray:
+    """Point on the way from an optimal answer to x, for each hub as far as its tolerance allows."""
+    programme, tariff = start.schedule.programme, start.tariff
+    most = start.pays_eur + eps_eur
+    inside, outside = np.zeros(len(most)), np.ones(len(most))
+
+    def at(share: np.ndarray) -> Schedule:
+        each = np.repeat(share, programme.shape[1] * programme.shape[2])
+        return Schedule(programme, start.schedule.x + each * (x - start.schedule.x))
+
+    def allowed(share: np.ndarray) -> np.ndarray:
+        plan = at(share)
+        return np.asarray(plan.cost_eur + tariff.bill_eur(plan.m_in_mw, plan.m_out_mw) <= most)
+
+    inside = np.where(allowed(outside), outside, inside)
+    for _ in range(_HALVINGS):
+        middle = (inside + outside) / 2
+        fits = allowed(middle)
+        inside, outside = np.where(fits, middle, inside), np.where(fits, outside, middle)
+    return at(inside).x
 
 
 def best(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Extreme:
@@ -122,7 +201,9 @@ def best(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Extr
     return Extreme(x, value, max(solution.bound, 0.0), value)
 
 
-def worst(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Extreme:
+def worst(
+    answers: LinearProgram, programme: HubProgramme, grid: HubGrid, gap: float = _GAP
+) -> Extreme:
     """Answer with the most congestion: exact where the binaries are few, bracketed beyond.
 
     The maxima of :eq:`prices-readings` and :eq:`prices-careless`.
@@ -137,18 +218,20 @@ def worst(answers: LinearProgram, programme: HubProgramme, grid: HubGrid) -> Ext
         As for `best`.
     programme : HubProgramme
     grid : HubGrid
+    gap : float
+        Relative gap of the mixed-integer programme.
     """
     least_w, most_w = _reach(answers, programme)
     beyond, kept = _furthest_from_limits(grid, least_w, most_w)
     above = float(np.tile(grid.weight, 2) @ np.maximum(beyond, 0.0).sum(axis=1))
     x = _ascent(answers, programme, grid, (most_w, least_w))
     below = grid.congestion_mwh(programme.withdrawal_mw(x))
-    if above - below > _GAP * max(1.0, below):
+    if above - below > gap * max(1.0, below):
         counted = _counted(answers, programme, grid, beyond.ravel(), kept.ravel())
         above = min(above, -solve(replace(counted, integer=np.zeros(0, dtype=bool))).bound)
         if counted.integer.sum() <= _MOST_BINARIES:
             with suppress(NotProven):
-                solution = solve(counted, gap=_GAP, time_limit_s=_TIME_LIMIT_S)
+                solution = solve(counted, gap=gap, time_limit_s=_TIME_LIMIT_S)
                 above = min(above, -solution.bound)
                 found = solution.x[: len(programme.cost)]
                 value = grid.congestion_mwh(programme.withdrawal_mw(found))
