@@ -58,27 +58,30 @@ class UnitsFailed(FlexlibError):
 class Results(Mapping[str, dict[str, np.ndarray]]):
     """Arrays of each unit by its name, read from its file whenever they are asked for.
 
+    `FlexlibError` is raised if the file is by then another sweep's.
+
     Attributes
     ----------
     folder : pathlib.Path
-    names : tuple of str
-        Units, in their order.
+    made_by : dict of str to str
+        Units in their order, and what each file must say that it is the result of.
     """
 
     folder: Path
-    names: tuple[str, ...]
+    made_by: dict[str, str]
 
     def __getitem__(self, name: str) -> dict[str, np.ndarray]:
-        if name not in self.names:
-            raise KeyError(name)
-        with np.load(_path(self.folder, name)) as arrays:
+        made_by, path = self.made_by[name], _path(self.folder, name)
+        with np.load(path) as arrays:
+            if str(arrays[_MARK]) != made_by:
+                raise FlexlibError(f"{path} was replaced by another sweep")
             return {key: arrays[key] for key in arrays.files if key != _MARK}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
+        return iter(self.made_by)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.made_by)
 
 
 @contextmanager
@@ -202,7 +205,7 @@ def sweep(
             bar.update()
     if failures:
         raise UnitsFailed(failures, len(units))
-    return Results(folder, tuple(units))
+    return Results(folder, made_by)
 
 
 def _run(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from dask.tokenize import TokenizationError
 from distributed import Client, LocalCluster
 
 import flexlib.sweep
-from flexlib.errors import DataError, Fault, MissingExtra
-from flexlib.sweep import Results, UnitsFailed, sweep, workers
+from flexlib.errors import DataError, Fault, FlexlibError, MissingExtra
+from flexlib.sweep import UnitsFailed, sweep, workers
 
 TRIES = 2  # of a unit whose worker dies, by Dask's option
 MEMORY, MEMORY_BYTES = "1GiB", 2**30
@@ -119,14 +120,18 @@ def test_results_are_those_of_a_plain_loop(client, tmp_path):
     assert names == sorted(f"{name}.npz" for name in units)
 
 
-def test_results_are_read_when_asked_for(tmp_path):
-    results = Results(tmp_path, ("a",))
+def test_results_are_read_when_asked_for(client, tmp_path):
+    results = sweep(client, squares, {"a": (1.0,), "b": (2.0,)}, tmp_path, progress=False)
+    (tmp_path / "a.npz").unlink()
+    sweep(client, squares, {"b": (3.0,), "c": (4.0,)}, tmp_path, progress=False)
     with pytest.raises(FileNotFoundError):
         results["a"]
-    np.savez(tmp_path / "a.npz", x=np.arange(3))
-    np.savez(tmp_path / "b.npz", x=np.arange(3))
-    assert results["a"]["x"].tolist() == [0, 1, 2]
-    assert "b" not in results
+    with pytest.raises(FlexlibError, match=r"b.npz was replaced by another sweep"):
+        results["b"]
+    with pytest.raises(KeyError):
+        results["c"]
+    sweep(client, squares, {"b": (2.0,)}, tmp_path, progress=False)
+    assert results["b"]["square"].tolist() == [0.0, 2.0, 8.0]
 
 
 def test_files_are_the_same_bytes_each_time(client, tmp_path):
@@ -151,15 +156,16 @@ def test_other_arguments_functions_and_versions_are_run_anew(client, notes, tmp_
         results = sweep(client, function, units, tmp_path, progress=False)
         return [int(results[name]["number"]) for name in results]
 
+    monkeypatch.setattr(flexlib.sweep.inspect, "getsource", lambda _: "text")
     assert numbers(noted, 1) == [1, 2]
     assert numbers(noted, 3) == [3, 2]
     assert runs(notes) == {1: 1, 2: 1, 3: 1}
     assert numbers(other, 3) == [3, 2]
     assert runs(notes) == {1: 1, 2: 2, 3: 2}
-    monkeypatch.setattr(flexlib.sweep, "version", lambda _: "0.0.0")
+    monkeypatch.setattr(flexlib.sweep.inspect, "getsource", lambda _: "another text")
     assert numbers(other, 3) == [3, 2]
     assert runs(notes) == {1: 1, 2: 3, 3: 3}
-    monkeypatch.setattr(flexlib.sweep.inspect, "getsource", lambda _: "another text")
+    monkeypatch.setattr(flexlib.sweep, "version", lambda _: "0.0.0")
     assert numbers(other, 3) == [3, 2]
     assert runs(notes) == {1: 1, 2: 4, 3: 4}
 
@@ -206,8 +212,9 @@ def test_units_whose_worker_dies_are_run_again_then_named(client, notes, tmp_pat
     assert runs(notes) == {0: 1, 1: TRIES + 1, 2: 2, 3: 1, 4: 1}
 
 
-def test_workers_are_processes_of_one_thread_with_the_memory_asked_for(tmp_path):
-    with workers(memory="600MiB") as client:
+def test_workers_are_processes_of_one_thread_with_the_memory_asked_for(client, tmp_path):
+    """And start beside others, such as the fixture's, without a word."""
+    with warnings.catch_warnings(action="error"), workers(memory="600MiB") as client:
         told = list(client.scheduler_info(n_workers=-1)["workers"].values())
         results = sweep(client, surroundings, {"a": ()}, tmp_path, progress=False)
         options = {key: set(client.run(dask.config.get, key).values()) for key in DASK}
