@@ -35,7 +35,8 @@ SITES = pa.DataFrameSchema(
     {"hub": text_column("hub", unique=True), "bus": text_column("bus of the network")}
 )
 _REFERENCE = "hubs/reference-3"
-_FEEDERS = "hubs/feeders-1000"
+_FEEDERS = {"hubs/feeders-1000": 1, "hubs/feeders-9000": 1001}  # first feeder of each draw
+_LAST = 10_000
 _SIMBENCH = "hubs/simbench-mv"
 _OPEN_RING = 0.5
 _WINDOWS = {24: slice(0, 24), 12: slice(10, 22), 6: slice(16, 22)}
@@ -80,7 +81,7 @@ def many_feeders(feeders: int, level: float) -> tuple[Hubs, HubGrid]:
     Parameters
     ----------
     feeders : int
-        The first of 1,000; each has three hubs and five lines. A trunk line carries every ten.
+        The first of 10,000; each has three hubs and five lines. A trunk line carries every ten.
     level : float
         Limit of each line, and of the import, as a share of its largest loading by method A.
 
@@ -95,21 +96,21 @@ def many_feeders(feeders: int, level: float) -> tuple[Hubs, HubGrid]:
     DataError
         If there are not as many feeders.
     """
-    folder = data_path(_FEEDERS)
-    factors = read_drawn(folder / "hubs.csv", DRAWN)
-    most = int(factors["feeder"].max())
-    if not 1 <= feeders <= most:
-        fault = Fault("many_feeders", "", "feeders", f"{feeders}", f"a number from 1 to {most}")
+    if not 1 <= feeders <= _LAST:
+        fault = Fault("many_feeders", "", "feeders", f"{feeders}", f"a number from 1 to {_LAST}")
         raise DataError([fault])
     one, feeder = reference()
-    factors = factors[factors["feeder"] <= feeders]
     hours = [f"hour_{t}" for t in range(one.hours)]
     schema = pa.DataFrameSchema(
         {name: DRAWN.columns[name] for name in ("feeder", "hub")}
         | {name: number_column("net withdrawal by method A", "MW", -1e6, 1e6) for name in hours}
     )
-    w_mw = read_drawn(folder / "withdrawals.csv", schema)[hours].to_numpy()[: len(factors)]
-    return repeated(one, factors), limited(side_by_side(feeder, feeders), w_mw, level)
+    folders = [data_path(name) for name, first in _FEEDERS.items() if first <= feeders]
+    factors = pd.concat([read_drawn(folder / "hubs.csv", DRAWN) for folder in folders])
+    w_mw = pd.concat([read_drawn(folder / "withdrawals.csv", schema) for folder in folders])
+    factors, w_mw = factors[factors["feeder"] <= feeders], w_mw[w_mw["feeder"] <= feeders]
+    grid = limited(side_by_side(feeder, feeders), w_mw[hours].to_numpy(), level)
+    return repeated(one, factors), grid
 
 
 def simbench_mv() -> tuple[Hubs, HubNetwork]:

@@ -1,12 +1,16 @@
-"""Make data/hubs/feeders-1000 and data/hubs/simbench-mv.
+"""Make data/hubs/feeders-1000, data/hubs/feeders-9000 and data/hubs/simbench-mv.
 
-Run by ``make hubs``; needs the packages simbench and pandapower, which the lock holds.
+Run by ``make hubs``, some ten minutes on two cores; needs the packages simbench, pandapower and
+distributed, which the lock holds. A run that was stopped goes on where it stopped; ``_build/hubs``
+holds what is finished.
 
 feeders-1000. The three hubs of the reference instance a thousand times: devices of a hub times one
 factor from 0.8 to 1.2, its fixed demand times 0.93 to 1.07, its PV times 0.9 to 1, uniform, seed 1,
 rounded to 4 decimals (hubs.csv). What they withdraw without pricing, in MW rounded to 4 decimals
 (withdrawals.csv), is method A solved feeder by feeder: limits are shares of the loading that it
 gives, and are not stored.
+
+feeders-9000. Feeders 1,001 to 10,000, drawn likewise with seed 2.
 
 simbench-mv. Network, loads, generators and their profiles are SimBench's, hubs and prices are ours.
 
@@ -40,38 +44,54 @@ from flexlib.hub_followers import no_pricing
 from flexlib.hub_instances import SIZES, reference, repeated
 from flexlib.profiles import power_profiles
 from flexlib.readers import read_network
+from flexlib.sweep import sweep, workers
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "hubs"
-SEED = 1
-FEEDERS = 1000
+UNFINISHED = FOLDER.parents[1] / "_build" / "hubs"
+DRAWS = {"feeders-1000": (range(1, 1001), 1), "feeders-9000": (range(1001, 10_001), 2)}  # seeds
+TOGETHER = 100  # feeders of a unit of work
 CODE = "1-MV-rural--0-no_sw"
 HUBS = 8
 PV = ("pv3", "pv7")
 RANGES = {"size": (0.8, 1.2), "demand": (0.93, 1.07), "pv": (0.9, 1.0)}
 
 
-def drawn():
-    """Factors of all hubs."""
+def drawn(draw):
+    """Factors of all hubs of a draw."""
+    feeders, seed = DRAWS[draw]
     names = reference()[0].table["hub"].tolist()
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     table = pd.DataFrame(
-        {"feeder": np.repeat(np.arange(FEEDERS) + 1, len(names)), "hub": names * FEEDERS}
+        {"feeder": np.repeat(np.array(feeders), len(names)), "hub": names * len(feeders)}
     )
     for name, (low, high) in RANGES.items():
         table[name] = rng.uniform(low, high, len(table)).round(4)
     return table
 
 
-def withdrawals(factors):
-    """Net withdrawals by method A of the feeders in a table of factors."""
+def method_a(factors):
+    """Net withdrawals, in MW rounded to 4 decimals, of the hubs in a table of factors."""
     one, _ = reference()
     parts = [
         no_pricing(repeated(one, feeder)).schedule.w_mw for _, feeder in factors.groupby("feeder")
     ]
-    w_mw = np.vstack(parts).round(4) + 0.0  # without minus zero
-    names = [f"hour_{t}" for t in range(one.hours)]
+    return {"w_mw": np.vstack(parts).round(4) + 0.0}  # without minus zero
+
+
+def withdrawals(factors, w_mw):
+    """Net withdrawals of the hubs in a table of factors, as a table."""
+    names = [f"hour_{t}" for t in range(w_mw.shape[1])]
     keys = factors[["feeder", "hub"]].reset_index(drop=True)
     return pd.concat([keys, pd.DataFrame(w_mw, columns=names)], axis=1)
+
+
+def all_withdrawals(client, draw):
+    """Net withdrawals of a draw by method A, a hundred feeders a unit."""
+    factors = drawn(draw)
+    block = (factors["feeder"] - 1) // TOGETHER * TOGETHER + 1
+    units = {f"feeders-{first}": (part,) for first, part in factors.groupby(block)}
+    results = sweep(client, method_a, units, UNFINISHED)
+    return withdrawals(factors, np.vstack([results[name]["w_mw"] for name in units]))
 
 
 def year():
@@ -155,9 +175,10 @@ def write(table, name):
 
 
 if __name__ == "__main__":
-    factors = drawn()
-    write(factors, "feeders-1000/hubs.csv")
-    write(withdrawals(factors), "feeders-1000/withdrawals.csv")
+    with workers() as client:
+        for draw in DRAWS:
+            write(drawn(draw), f"{draw}/hubs.csv")
+            write(all_withdrawals(client, draw), f"{draw}/withdrawals.csv")
     tables, day = simbench_mv(simbench.get_simbench_net(CODE))
     for name, table in tables.items():
         write(table, f"simbench-mv/{name}.csv")

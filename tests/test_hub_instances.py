@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import simbench
-from make_hubs import CODE, HUBS, drawn, sites, withdrawals
+from make_hubs import CODE, DRAWS, HUBS, drawn, method_a, sites, withdrawals
 from make_hubs import simbench_mv as made
 
+from flexlib import hub_instances
 from flexlib.errors import DataError
 from flexlib.hub_followers import no_pricing
 from flexlib.hub_grid import read_limits
@@ -39,19 +40,73 @@ def test_every_stored_limit_belongs_to_a_case():
     assert used == len(stored)
 
 
-def test_stored_draw_is_made_again():
-    stored = pd.read_csv(FEEDERS / "hubs.csv")
-    pd.testing.assert_frame_equal(stored, drawn(), check_dtype=False, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("draw", DRAWS)
+def test_stored_draw_is_made_again(draw):
+    stored = pd.read_csv(data_path(f"hubs/{draw}") / "hubs.csv")
+    pd.testing.assert_frame_equal(stored, drawn(draw), check_dtype=False, rtol=0, atol=1e-12)
 
 
-def test_stored_withdrawals_are_made_again():
-    """A seeded tenth: method A of a hundred feeders."""
-    chosen = np.random.default_rng(0).choice(1000, 100, replace=False) + 1
-    factors = drawn()
-    stored = pd.read_csv(FEEDERS / "withdrawals.csv")
-    again = withdrawals(factors[factors["feeder"].isin(chosen)])
+@pytest.mark.parametrize(("draw", "share"), [("feeders-1000", 0.1), ("feeders-9000", 0.01)])
+def test_stored_withdrawals_are_made_again(draw, share):
+    """Method A of some ninety feeders of each draw, seeded."""
+    feeders, factors = np.array(DRAWS[draw][0]), drawn(draw)
+    count = round(share * len(feeders))
+    chosen = np.random.default_rng(0).choice(feeders, count, replace=False)
+    part = factors[factors["feeder"].isin(chosen)]
+    again = withdrawals(part, method_a(part)["w_mw"])
+    stored = pd.read_csv(data_path(f"hubs/{draw}") / "withdrawals.csv")
+    assert stored["feeder"].unique().tolist() == feeders.tolist()
     kept = stored[stored["feeder"].isin(chosen)].reset_index(drop=True)
+    assert len(kept) == 3 * count
     pd.testing.assert_frame_equal(kept, again, check_dtype=False, rtol=0, atol=1e-9)
+
+
+def test_draws_follow_one_another_and_differ():
+    first, second = (DRAWS[draw] for draw in DRAWS)
+    assert [*first[0], *second[0]] == list(range(1, 10_001))
+    sizes = [drawn(draw)["size"].to_numpy()[:3000] for draw in DRAWS]
+    assert abs(np.corrcoef(*sizes)[0, 1]) < 0.05
+
+
+def test_ten_thousand_feeders_go_on_where_the_thousand_end():
+    fewer, small = many_feeders(1000, 0.5)
+    hubs, grid = many_feeders(10_000, 0.5)
+    assert len(hubs) == 30_000
+    grid.assert_fits(hubs)
+    assert hubs.table["hub"][29_999] == "hub_3 of 10000"
+    assert hubs.table["hub"].is_unique
+    pd.testing.assert_frame_equal(hubs.table[:3000], fewer.table)
+    assert grid.lines[:5000] == small.lines[:5000]
+    assert grid.lines[50_000:50_100] == small.lines[5000:]
+    assert len(grid.lines) == 51_000
+    assert np.array_equal(grid.limit_mw[:5000], small.limit_mw[:5000])
+    assert np.array_equal(grid.limit_mw[50_000:50_100], small.limit_mw[5000:])
+    assert (grid.factor[:5000, 3000:].nnz, grid.factor[50_000:50_100, 3000:].nnz) == (0, 0)
+    w_mw = np.vstack(
+        [pd.read_csv(data_path(f"hubs/{draw}") / "withdrawals.csv").iloc[:, 2:] for draw in DRAWS]
+    )
+    assert grid.import_mw == pytest.approx(0.5 * w_mw.sum(axis=0).max())
+    last = grid.loading_mw(w_mw)[-2]  # trunk 1000, before the substation
+    assert grid.limit_mw[-1] == pytest.approx(0.5 * np.abs(last).max())
+
+
+def test_second_draw_is_read_when_it_is_needed(monkeypatch):
+    read = []
+
+    def noted(path, schema):
+        read.append(f"{path.parent.name}/{path.name}")
+        return real(path, schema)
+
+    real = hub_instances.read_drawn
+    monkeypatch.setattr(hub_instances, "read_drawn", noted)
+    many_feeders(1000, 0.6)
+    assert read == ["feeders-1000/hubs.csv", "feeders-1000/withdrawals.csv"]
+    hubs, _ = many_feeders(1001, 0.6)
+    assert read[2:] == [
+        f"{draw}/{name}.csv" for name in ("hubs", "withdrawals") for draw in DRAWS
+    ]  # fmt: skip
+    assert len(hubs) == 3003
+    assert hubs.table["hub"][3000] == "hub_1 of 1001"
 
 
 def test_many_feeders_nest_and_share_trunks():
@@ -86,9 +141,9 @@ def test_limits_are_shares_of_the_stored_loading():
     grid.assert_fits(hubs)
 
 
-@pytest.mark.parametrize("feeders", [0, 1001])
+@pytest.mark.parametrize("feeders", [0, 10_001])
 def test_other_numbers_of_feeders_are_refused(feeders):
-    with pytest.raises(DataError, match="1 to 1000"):
+    with pytest.raises(DataError, match="1 to 10000"):
         many_feeders(feeders, 0.6)
 
 
