@@ -33,12 +33,13 @@ from flexlib.tariffs import Tariff
 CARELESS = 1e-3  # share of its cost without pricing that a careless hub does not mind
 FLOOR_EUR = 0.01  # least tolerance of a careless hub, where that cost is near zero
 _MOST_BINARIES = 150  # beyond, and beyond the time limit, the worst case is bracketed
+_FEW_BINARIES = 40
 _TIME_LIMIT_S = 300.0
 _GAP = 1e-4
 _ASCENTS = 20
 _TOUCH = (-1.0, -0.5, 0.5, 1.0)  # of the largest deviation, where tangents touch at first
 _ROUNDS = 12  # of tangents
-_GAP_CURVED = 0.05  # of the mixed-integer programme, where tangents leave more
+_GAP_CURVED = 0.05  # of a larger mixed-integer programme, where tangents leave as much
 _HALVINGS = 40
 
 
@@ -219,19 +220,21 @@ def worst(
     programme : HubProgramme
     grid : HubGrid
     gap : float
-        Relative gap of the mixed-integer programme.
+        Relative gap at which a mixed-integer programme of more than 40 binaries ends, 1e-4 by
+        default, to which smaller ones are always solved.
     """
     least_w, most_w = _reach(answers, programme)
     beyond, kept = _furthest_from_limits(grid, least_w, most_w)
     above = float(np.tile(grid.weight, 2) @ np.maximum(beyond, 0.0).sum(axis=1))
     x = _ascent(answers, programme, grid, (most_w, least_w))
     below = grid.congestion_mwh(programme.withdrawal_mw(x))
-    if above - below > gap * max(1.0, below):
+    if above - below > _GAP * max(1.0, below):
         counted = _counted(answers, programme, grid, beyond.ravel(), kept.ravel())
         above = min(above, -solve(replace(counted, integer=np.zeros(0, dtype=bool))).bound)
         if counted.integer.sum() <= _MOST_BINARIES:
+            few = counted.integer.sum() <= _FEW_BINARIES
             with suppress(NotProven):
-                solution = solve(counted, gap=gap, time_limit_s=_TIME_LIMIT_S)
+                solution = solve(counted, gap=_GAP if few else gap, time_limit_s=_TIME_LIMIT_S)
                 above = min(above, -solution.bound)
                 found = solution.x[: len(programme.cost)]
                 value = grid.congestion_mwh(programme.withdrawal_mw(found))

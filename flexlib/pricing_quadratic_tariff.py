@@ -6,7 +6,7 @@ adders, and each hub's answer has no ties in its imports, :eq:`ties-quadratic`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from scipy.sparse import csr_array, diags_array
 from flexlib.centralised import Centralised
 from flexlib.certificate import Certificate, Check, largest
 from flexlib.hub_followers import Schedule
+from flexlib.hub_grid import HubGrid
+from flexlib.hub_programme import HubProgramme
+from flexlib.linear_program import LinearProgram
 from flexlib.pricing import quota_programme
 from flexlib.pricing_band import import_overload_mwh, rows_of_hub
 from flexlib.pricing_plan import Plan, assert_from_0
@@ -169,6 +172,7 @@ def quadratic_tariff(
     nothing = np.zeros(shape)
     Tariff(nothing, curvature_eur_per_mwh_per_mw=rho)  # raises where rho is below 0
     program = quota_programme(programme, grid, nothing, cap_eur_per_mwh, overload_eur_per_mwh)
+    program = _bounded(program, programme, grid)
     q = np.zeros(len(program.c))
     q[programme.column("m_in")] = rho
     solution = solve_quadratic(program, csr_array(diags_array(q)))
@@ -180,6 +184,14 @@ def quadratic_tariff(
     plan = Plan(grid, schedule, adder + rho * schedule.m_in_mw)
     tariff = Tariff(adder, curvature_eur_per_mwh_per_mw=rho)
     return QuadraticTariff(plan, tariff, benchmark, beyond)
+
+
+def _bounded(program: LinearProgram, programme: HubProgramme, grid: HubGrid) -> LinearProgram:
+    """Bound what is bought beyond quotas and limits by what can be: no optimum is cut off."""
+    most = programme.upper[programme.column("m_in")]
+    beyond = np.maximum(grid.loading_mw(most) - grid.upper_mw[:, None], 0.0)
+    upper = np.concatenate([programme.upper, most.ravel(), beyond.ravel()])
+    return replace(program, upper=upper)
 
 
 def _root(square: np.ndarray, by: np.ndarray) -> np.ndarray:

@@ -132,7 +132,7 @@ def day_parts(hours: int, length: int) -> tuple[tuple[int, ...], ...]:
     DataError
         If the length is not a whole number of hours from 1.
     """
-    if length < 1 or length != int(length):
+    if not (length >= 1 and length == int(length)):
         fault = Fault("day_parts", "", "length", f"{length:g}", "a whole number of hours from 1")
         raise DataError([fault])
     return tuple(tuple(range(t, min(t + length, hours))) for t in range(0, hours, length))
