@@ -193,7 +193,8 @@ def test_failing_units_are_named_and_the_others_finish(client, tmp_path):
     failures = caught.value.failures
     assert sorted(failures) == ["u2", "u4"]
     assert failures["u4"] == "ValueError: four"
-    assert "row 2, column b: found -1" in failures["u2"]
+    fault = "a.csv, row 2, column b: found -1, expected at least 0"
+    assert failures["u2"] == f"flexlib.errors.DataError: 1 fault in the input data:\n  {fault}"
     assert str(caught.value).startswith("2 of 6 units failed:\n  u")
     assert "  u4: ValueError: four" in str(caught.value)
     assert sorted(path.stem for path in tmp_path.glob("*.npz")) == ["u0", "u1", "u3", "u5"]
