@@ -140,9 +140,16 @@ def adder_changes(programme: HubProgramme, weights: AdderWeights) -> tuple[csr_a
     change : scipy.sparse.csr_array, shape (changes, hubs x hours)
     weight : numpy.ndarray, shape (changes,)
     """
-    hubs, hours, _ = programme.shape
+    return changes_between(programme.hubs.neighbours, programme.shape[:2], weights)
+
+
+def changes_between(
+    neighbours: np.ndarray, shape: tuple[int, int], weights: AdderWeights
+) -> tuple[csr_array, np.ndarray]:
+    """As `adder_changes`, for given pairs of neighbours and number of hubs and hours."""
+    hubs, hours = shape
     later = kron(eye_array(hubs), _differences(_following(hours), hours))
-    beside = kron(_differences(programme.hubs.neighbours, hubs), eye_array(hours))
+    beside = kron(_differences(neighbours, hubs), eye_array(hours))
     weight = np.repeat([weights.smooth, weights.fair], [later.shape[0], beside.shape[0]])
     return csr_array(vstack([later, beside])), weight
 

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array, diags_array, hstack, kron, vstack
+from scipy.sparse import csr_array, diags_array, eye_array, hstack, kron, vstack
 
 from flexlib.bilevel import Bilevel, Follower
 from flexlib.centralised import CONGESTION_MWH
@@ -36,6 +36,9 @@ from flexlib.tariffs import no_tariff
 
 _ROUNDS = 6  # of crediting the rows with the exports of the answers
 _ZERO = 1e-6  # EUR/MWh, MW or EUR that count as nothing in a condition
+_NO_ADDER = 1e-3  # EUR/MWh at which an export is not worth a credit
+_WORTH = 0.01  # of the congestion that is left: exports that are worth another round
+_CLEAR = 1e-9  # congestion, as a share of the energy withdrawn, that is an error of rounding
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,19 @@ class QuadraticPrices:
             Proven lower bound on the congestion of every schedule; of method B, or 0.
         """
         congestion = self.congestion_mwh
-        if congestion - bound_mwh <= CONGESTION_MWH * max(1.0, congestion):
-            return f"Congestion of {congestion:.3f} MWh is optimal: it equals a bound of method B."
+        if _is_clear(congestion - bound_mwh, self.schedule):
+            return f"Congestion of {congestion:.3f} MWh is optimal: no schedules have less."
         failed = self.conditions.index[self.conditions["holds"] == "NO"].tolist()
         return (
             f"Optimality is not claimed: congestion {congestion:.3f} MWh, bound {bound_mwh:.3f} "
-            f"MWh. Not met: {'; '.join(failed) or 'exports that the rows are credited with'}."
+            f"MWh. Not met: {'; '.join(failed) or 'no export where there is an adder'}."
         )
+
+
+def _is_clear(congestion_mwh: float, schedule: Schedule) -> bool:
+    """Whether a congestion, or a gap, is nothing beside the energy that hubs withdraw."""
+    energy = float(np.abs(schedule.w_mw).sum())
+    return congestion_mwh <= max(CONGESTION_MWH, _CLEAR * energy)
 
 
 def quadratic_prices(
@@ -126,7 +135,10 @@ def quadratic_prices(
     """Adders for hubs with quadratic costs, by one convex programme :eq:`quadratic-leader`.
 
     Where it leaves an overload and hubs export at hours with an adder, rows are credited with these
-    exports and the programme is solved again; the least congested answer is kept.
+    exports and the programme is solved again. Where an overload is left still, the cap binds. What
+    the slack of a quota costs then counts a hub's import once, however many overloaded rows carry
+    it; the programme is solved with overloads of the rows at half the cap each beside it. The least
+    congested plan is kept, and its adders answered.
 
     Parameters
     ----------
@@ -147,18 +159,20 @@ def quadratic_prices(
         of the hubs has no curvature (by name), or the grid is for other hubs or hours.
     """
     priced_at = QuadraticHubs(hubs, grid, cap_eur_per_mwh)
-    exports = np.zeros((len(hubs), hubs.hours))
-    best: QuadraticPrices | None = None
-    for _ in range(_ROUNDS):
-        found = priced_at(_quota_adder(priced_at, exports))
-        if best is None or found.congestion_mwh < best.congestion_mwh:
-            best = found
-        new = np.where(found.adder_eur_per_mwh > _ZERO, found.schedule.m_out_mw, 0.0)
-        if best.congestion_mwh <= CONGESTION_MWH or np.abs(new - exports).max() < _ZERO:
+    found: list[tuple[float, np.ndarray]] = []
+    for overload in (np.inf, cap_eur_per_mwh / 2):
+        exports = np.zeros((len(hubs), hubs.hours))
+        for _ in range(_ROUNDS):
+            adder, plan = _quota_plan(priced_at, exports, overload)
+            found.append((grid.congestion_mwh(plan.w_mw), adder))
+            credit = np.where(adder > _NO_ADDER, plan.m_out_mw, 0.0)
+            left = found[-1][0]
+            if _is_clear(left, plan) or np.abs(credit - exports).sum() < _WORTH * left:
+                break
+            exports = credit
+        if _is_clear(min(congestion for congestion, _ in found), plan):
             break
-        exports = new
-    assert best is not None
-    return best
+    return priced_at(min(found, key=lambda pair: pair[0])[1])
 
 
 class QuadraticHubs:
@@ -211,7 +225,11 @@ def hub_follower(programme: HubProgramme) -> Follower:
 
 
 def quadratic_quotas(
-    programme: HubProgramme, grid: HubGrid, exports_mw: np.ndarray, cap_eur_per_mwh: float
+    programme: HubProgramme,
+    grid: HubGrid,
+    exports_mw: np.ndarray,
+    cap_eur_per_mwh: float,
+    overload_eur_per_mwh: float = np.inf,
 ) -> tuple[LinearProgram, csr_array]:
     """The convex programme of soft quotas :eq:`quadratic-leader`.
 
@@ -226,8 +244,8 @@ def quadratic_quotas(
     Returns
     -------
     program : LinearProgram
-        Columns of the hubs, then s of each hub and hour; rows of the hubs, then of those rows of
-        the grid that carry hubs, `loaded_rows`.
+        Columns of the hubs, then s of each hub and hour, then overloads; rows of the hubs, then of
+        those rows of the grid that carry hubs, `loaded_rows`.
     q : scipy.sparse.csr_array
     """
     assert_nonnegative(grid, programme.hubs)
@@ -235,23 +253,33 @@ def quadratic_quotas(
     columns, hours = len(own.c), grid.hours
     pick, carry = on_import(programme).T, loaded_rows(grid)
     n = pick.shape[0]
-    spread = csr_array(kron(grid.incidence[carry], diags_array(np.ones(hours))))
+    spread = csr_array(kron(grid.incidence[carry], eye_array(hours)))
     room = grid.upper_mw[:, None] - grid.background + grid.incidence @ exports_mw
     keys = [f"import limit of {grid.names[k]} hour {t}" for k in carry for t in range(hours)]
-    count, none = len(keys), csr_array((own.a.shape[0], n))
+    beyond = overload_eur_per_mwh * np.repeat(grid.weight[carry], hours)
+    over = eye_array(len(keys), format="csr")[:, np.isfinite(beyond)]
+    beyond = beyond[np.isfinite(beyond)]
+    more = n + len(beyond)
     program = replace(
         own,
-        c=np.append(own.c, np.full(n, cap_eur_per_mwh)),
-        a=csr_array(vstack([hstack([own.a, none]), hstack([spread @ pick, -spread])])),
-        row_lower=np.append(own.row_lower, np.full(count, -np.inf)),
+        c=np.concatenate([own.c, np.full(n, cap_eur_per_mwh), beyond]),
+        a=csr_array(
+            vstack(
+                [
+                    hstack([own.a, csr_array((own.a.shape[0], more))]),
+                    hstack([spread @ pick, -spread, -over]),
+                ]
+            )
+        ),
+        row_lower=np.append(own.row_lower, np.full(len(keys), -np.inf)),
         row_upper=np.append(own.row_upper, room[carry].ravel()),
-        lower=np.append(own.lower, np.zeros(n)),
-        upper=np.append(own.upper, np.full(n, np.inf)),
+        lower=np.append(own.lower, np.zeros(more)),
+        upper=np.append(own.upper, np.full(more, np.inf)),
         row_names=[*own.row_names, *keys],
-        column_names=[*own.column_names, *["quota slack"] * n],
-        integer=np.zeros(columns + n, dtype=bool),
-    )  # fmt: skip
-    return program, csr_array(diags_array(np.append(programme.quadratic, np.zeros(n))))
+        column_names=[*own.column_names, *["quota slack"] * n, *["overload"] * len(beyond)],
+        integer=np.zeros(columns + more, dtype=bool),
+    )
+    return program, csr_array(diags_array(np.append(programme.quadratic, np.zeros(more))))
 
 
 def loaded_rows(grid: HubGrid) -> np.ndarray:
@@ -259,10 +287,13 @@ def loaded_rows(grid: HubGrid) -> np.ndarray:
     return np.flatnonzero((np.diff(grid.incidence.indptr) > 0) & np.isfinite(grid.upper_mw))
 
 
-def _quota_adder(priced_at: QuadraticHubs, exports_mw: np.ndarray) -> np.ndarray:
-    """Adders :eq:`quadratic-adder`, shape (hubs, hours)."""
+def _quota_plan(
+    priced_at: QuadraticHubs, exports_mw: np.ndarray, overload_eur_per_mwh: float
+) -> tuple[np.ndarray, Schedule]:
+    """Adders :eq:`quadratic-adder`, and the schedules of the programme."""
     programme, grid, cap = priced_at.programme, priced_at.grid, priced_at.cap_eur_per_mwh
-    program, q = quadratic_quotas(programme, grid, exports_mw, cap)
-    dual = solve_quadratic(program, q).row_dual[len(programme.b) :].reshape(-1, grid.hours)
-    mu = np.maximum(-dual, 0.0)
-    return np.clip(grid.incidence[loaded_rows(grid)].T @ mu, 0.0, cap)
+    program, q = quadratic_quotas(programme, grid, exports_mw, cap, overload_eur_per_mwh)
+    solution = solve_quadratic(program, q)
+    dual = solution.row_dual[len(programme.b) :].reshape(-1, grid.hours)
+    adder = grid.incidence[loaded_rows(grid)].T @ np.maximum(-dual, 0.0)
+    return np.clip(adder, 0.0, cap), Schedule(programme, solution.x[: len(programme.cost)])
