@@ -240,7 +240,7 @@ def _run(
 def _result(
     function: Callable[..., Mapping[str, Any]], arguments: tuple[Any, ...]
 ) -> dict[str, np.ndarray] | str:
-    """On the worker: arrays of a unit, or what is wrong, in words, as not every error travels."""
+    """On the worker: arrays of a unit, or what is wrong, in words: an error may hold much."""
     try:
         arrays = {key: np.asarray(value) for key, value in function(*arguments).items()}
         for key, array in arrays.items():
