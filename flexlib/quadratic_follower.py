@@ -212,12 +212,17 @@ class QuadraticFollower:
             np.maximum(f.lower, -_INFINITE), np.minimum(f.upper, _INFINITE),
         )  # fmt: skip
 
-    def answer(self, d: np.ndarray) -> QuadraticAnswer:
+    def answer(
+        self, d: np.ndarray, near: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    ) -> QuadraticAnswer:
         """Answer to a decision: by the interior point, then exactly with what is tight there.
 
         Parameters
         ----------
         d : numpy.ndarray, shape (k,)
+        near : tuple of numpy.ndarray, optional
+            A guess: x, duals of the equations, duals of the rows. Where what is tight there is
+            tight at the answer, the interior point is not needed.
 
         Returns
         -------
@@ -231,30 +236,46 @@ class QuadraticFollower:
         NotProven, SolveError
             If the solver stops, or what is tight is not found.
         """
+        if near is not None:
+            found = self._from(d, *near, rounds=1)
+            if found.certificate.ok:
+                return found
         f = self.follower
-        h = f.h - f.g_leader @ d
-        self._solver.update(c=f.c + f.c_leader @ d, b=f.b - f.a_leader @ d, h_u=h)
+        self._solver.update(
+            c=f.c + f.c_leader @ d, b=f.b - f.a_leader @ d, h_u=f.h - f.g_leader @ d
+        )
         status, result = self._solver.solve(), self._solver.result
         if status == piqp.PIQP_MAX_ITER_REACHED:
             raise NotProven("largest number of iterations", -np.inf, np.inf)
         if status != piqp.PIQP_SOLVED:
             solve_quadratic(f.at(d), f.q)  # raises what is wrong
             raise SolveError(f"solver status: {status.name}")
-        x, y = np.array(result.x), np.concatenate([-np.asarray(result.y), -np.asarray(result.z_u)])
-        fixed = f.lower == f.upper
-        lower = fixed | (x - f.lower <= np.maximum(result.z_bl, _ACTIVE))
-        upper = ~lower & (f.upper - x <= np.maximum(result.z_bu, _ACTIVE))
-        rows = h - f.g @ x <= np.maximum(result.z_u, _ACTIVE)
-        for _ in range(_ROUNDS):
+        point = np.array(result.x), -np.asarray(result.y), -np.asarray(result.z_u)
+        found = self._from(d, *point, rounds=_ROUNDS)
+        if not found.certificate.ok:
+            raise SolveError(f"what is tight at the answer was not found:\n{found.certificate}")
+        return found
+
+    def _from(
+        self, d: np.ndarray, x: np.ndarray, y: np.ndarray, y_rows: np.ndarray, rounds: int
+    ) -> QuadraticAnswer:
+        """Answer with what is tight at a point nearby, corrected by the signs that this gives."""
+        f = self.follower
+        fixed, h = f.lower == f.upper, f.h - f.g_leader @ d
+        reduced = f.c + f.c_leader @ d + f.q @ x - f.a.T @ y - f.g.T @ y_rows
+        lower = fixed | (x - f.lower <= np.maximum(reduced, _ACTIVE))
+        upper = ~lower & (f.upper - x <= np.maximum(-reduced, _ACTIVE))
+        rows = h - f.g @ x <= np.maximum(-y_rows, _ACTIVE)
+        for _ in range(rounds):
             x = np.where(lower, f.lower, np.where(upper, f.upper, x))
-            found = self._corrected(d, x, y, lower | upper, rows)
+            found = self._corrected(d, x, np.concatenate([y, y_rows]), lower | upper, rows)
             if found.certificate.ok:
-                return found
-            x, y = found.x, np.concatenate([found.equation_dual, found.row_dual])
+                break
+            x, y, y_rows = found.x, found.equation_dual, found.row_dual
             lower = fixed | (x < f.lower) | (lower & (found.reduced >= -_ACTIVE))
             upper = ~lower & ((x > f.upper) | (upper & (found.reduced <= _ACTIVE)))
-            rows = (f.g @ x > h) | (rows & (found.row_dual <= _ACTIVE))
-        raise SolveError(f"what is tight at the answer was not found:\n{found.certificate}")
+            rows = (f.g @ x > h) | (rows & (y_rows <= _ACTIVE))
+        return found
 
     def _corrected(
         self, d: np.ndarray, x: np.ndarray, y: np.ndarray, tight: np.ndarray, rows: np.ndarray

@@ -117,9 +117,10 @@ class QuadraticPrices:
         if _is_clear(congestion - bound_mwh, self.schedule):
             return f"Congestion of {congestion:.3f} MWh is optimal: no schedules have less."
         failed = self.conditions.index[self.conditions["holds"] == "NO"].tolist()
+        why = f" Not met: {'; '.join(failed)}." if failed else ""
         return (
             f"Optimality is not claimed: congestion {congestion:.3f} MWh, bound {bound_mwh:.3f} "
-            f"MWh. Not met: {'; '.join(failed) or 'no export where there is an adder'}."
+            f"MWh.{why}"
         )
 
 
@@ -159,20 +160,21 @@ def quadratic_prices(
         of the hubs has no curvature (by name), or the grid is for other hubs or hours.
     """
     priced_at = QuadraticHubs(hubs, grid, cap_eur_per_mwh)
-    found: list[tuple[float, np.ndarray]] = []
+    found: list[_Plan] = []
     for overload in (np.inf, cap_eur_per_mwh / 2):
         exports = np.zeros((len(hubs), hubs.hours))
         for _ in range(_ROUNDS):
-            adder, plan = _quota_plan(priced_at, exports, overload)
-            found.append((grid.congestion_mwh(plan.w_mw), adder))
-            credit = np.where(adder > _NO_ADDER, plan.m_out_mw, 0.0)
-            left = found[-1][0]
-            if _is_clear(left, plan) or np.abs(credit - exports).sum() < _WORTH * left:
+            plan = _quota_plan(priced_at, exports, overload)
+            found.append(plan)
+            credit = np.where(plan.adder > _NO_ADDER, plan.schedule.m_out_mw, 0.0)
+            more = np.abs(credit - exports).sum()
+            if plan.clear or more < _WORTH * plan.congestion_mwh:
                 break
             exports = credit
-        if _is_clear(min(congestion for congestion, _ in found), plan):
+        if any(plan.clear for plan in found):
             break
-    return priced_at(min(found, key=lambda pair: pair[0])[1])
+    best = min(found, key=lambda plan: plan.congestion_mwh)
+    return priced_at(best.adder, (best.schedule.x, best.equation_dual, np.zeros(0)))
 
 
 class QuadraticHubs:
@@ -199,9 +201,13 @@ class QuadraticHubs:
         self.programme = HubProgramme(hubs)
         self.map = QuadraticFollower(hub_follower(self.programme))
 
-    def __call__(self, adder_eur_per_mwh: np.ndarray) -> QuadraticPrices:
-        """Adders with the hubs' answer."""
-        answer = self.map.answer(adder_eur_per_mwh.ravel())
+    def __call__(
+        self,
+        adder_eur_per_mwh: np.ndarray,
+        near: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    ) -> QuadraticPrices:
+        """Adders with the hubs' answer, see `flexlib.quadratic_follower.QuadraticFollower`."""
+        answer = self.map.answer(adder_eur_per_mwh.ravel(), near)
         return QuadraticPrices(
             self.hubs, self.grid, self.cap_eur_per_mwh, adder_eur_per_mwh, answer
         )
@@ -287,13 +293,30 @@ def loaded_rows(grid: HubGrid) -> np.ndarray:
     return np.flatnonzero((np.diff(grid.incidence.indptr) > 0) & np.isfinite(grid.upper_mw))
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Adders :eq:`quadratic-adder` and the schedules of the programme they come from."""
+
+    adder: np.ndarray
+    schedule: Schedule
+    equation_dual: np.ndarray
+    congestion_mwh: float
+
+    @property
+    def clear(self) -> bool:
+        return _is_clear(self.congestion_mwh, self.schedule)
+
+
 def _quota_plan(
     priced_at: QuadraticHubs, exports_mw: np.ndarray, overload_eur_per_mwh: float
-) -> tuple[np.ndarray, Schedule]:
-    """Adders :eq:`quadratic-adder`, and the schedules of the programme."""
+) -> _Plan:
     programme, grid, cap = priced_at.programme, priced_at.grid, priced_at.cap_eur_per_mwh
     program, q = quadratic_quotas(programme, grid, exports_mw, cap, overload_eur_per_mwh)
-    solution = solve_quadratic(program, q)
-    dual = solution.row_dual[len(programme.b) :].reshape(-1, grid.hours)
+    solution, equations = solve_quadratic(program, q), len(programme.b)
+    dual = solution.row_dual[equations:].reshape(-1, grid.hours)
     adder = grid.incidence[loaded_rows(grid)].T @ np.maximum(-dual, 0.0)
-    return np.clip(adder, 0.0, cap), Schedule(programme, solution.x[: len(programme.cost)])
+    schedule = Schedule(programme, solution.x[: len(programme.cost)])
+    return _Plan(
+        np.clip(adder, 0.0, cap), schedule, solution.row_dual[:equations],
+        grid.congestion_mwh(schedule.w_mw),
+    )  # fmt: skip

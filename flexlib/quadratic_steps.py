@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array, hstack, vstack
+from scipy.sparse import csr_array
 
 from flexlib.linear_program import LinearProgram
 from flexlib.pricing_inverse import AdderWeights, changes_between
@@ -52,7 +52,7 @@ def with_linearised_steps(
     """
     weights = weights or AdderWeights()
     priced_at = QuadraticHubs(prices.hubs, prices.grid, prices.cap_eur_per_mwh)
-    feeders = _feeders(prices)
+    feeders = _feeders(prices, weights)
     radius = np.full(len(feeders), _RADIUS)
     for _ in range(steps):
         slopes, room = _slopes(prices), _room(prices, feeders)
@@ -70,10 +70,9 @@ def with_linearised_steps(
         if all(fallen):
             prices = tried
         elif any(fallen):
-            adder = prices.adder_eur_per_mwh.copy()
-            kept = np.concatenate([feeders[k].hubs for k in active[fallen]])
-            adder[kept] = tried.adder_eur_per_mwh[kept]
-            prices = priced_at(adder)
+            kept = np.zeros(len(prices.hubs), dtype=bool)
+            kept[np.concatenate([feeders[k].hubs for k in active[fallen]])] = True
+            prices = _mixed(priced_at, prices, tried, kept)
         if (radius < _LEAST_RADIUS).all():
             break
     return prices
@@ -138,17 +137,33 @@ def with_gradient_steps(
     return path
 
 
+def _mixed(
+    priced_at: QuadraticHubs, prices: QuadraticPrices, tried: QuadraticPrices, kept: np.ndarray
+) -> QuadraticPrices:
+    """The adders that were tried for some hubs, the others as they were; hubs answer alone."""
+    adder = np.where(kept[:, None], tried.adder_eur_per_mwh, prices.adder_eur_per_mwh)
+    new, old = tried.answer, prices.answer
+
+    def mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.where(np.repeat(kept, len(one) // len(kept)), one, other)
+
+    point = mixed(new.x, old.x), mixed(new.equation_dual, old.equation_dual), new.row_dual
+    return priced_at(adder, point)
+
+
 @dataclass(frozen=True)
 class _Feeder:
-    """Hubs of a feeder, neighbours among them, and the rows of the grid that carry them."""
+    """Hubs of a feeder, neighbours and changes among them, and the grid's rows that carry them."""
 
     hubs: np.ndarray
     neighbours: np.ndarray
+    change: np.ndarray
+    change_weight: np.ndarray
     rows: np.ndarray
     incidence: np.ndarray
 
 
-def _feeders(prices: QuadraticPrices) -> list[_Feeder]:
+def _feeders(prices: QuadraticPrices, weights: AdderWeights) -> list[_Feeder]:
     name, columns = prices.hubs.table["feeder"], prices.grid.incidence.tocsc()
     place, found = np.zeros(len(name), dtype=int), []
     for members in name.groupby(name, sort=False).indices.values():
@@ -156,9 +171,12 @@ def _feeders(prices: QuadraticPrices) -> list[_Feeder]:
         place[hubs] = np.arange(len(hubs))
         beside = hubs[:-1][np.diff(hubs) == 1]  # neighbours follow each other in the table
         neighbours = np.column_stack([place[beside], place[beside] + 1])
+        change, weight = changes_between(neighbours, (len(hubs), prices.hubs.hours), weights)
         part = columns[:, hubs]
-        rows = np.unique(part.indices)
-        found.append(_Feeder(hubs, neighbours, rows, part.toarray()[rows]))
+        rows, at = np.unique(part.indices, return_inverse=True)
+        incidence = np.zeros((len(rows), len(hubs)))
+        incidence[at, np.repeat(np.arange(len(hubs)), np.diff(part.indptr))] = part.data
+        found.append(_Feeder(hubs, neighbours, change.toarray(), weight, rows, incidence))
     return found
 
 
@@ -210,7 +228,6 @@ def _step(
     now = prices.adder_eur_per_mwh[feeder.hubs]
     n, hours = now.size, now.shape[1]
     lower, upper = np.maximum(now - radius, 0.0), np.minimum(now + radius, prices.cap_eur_per_mwh)
-    change, change_weight = changes_between(feeder.neighbours, now.shape, weights)
     flow = feeder.incidence[:, None, :, None] * slopes[feeder.hubs].transpose(1, 0, 2)
     flow = flow.reshape(-1, n)
     sides = np.concatenate([flow, -flow])
@@ -219,25 +236,23 @@ def _step(
     k = np.flatnonzero(most > limit)
     sides, limit = sides[k], limit[k]
     weight = np.tile(np.repeat(prices.grid.weight[feeder.rows], hours), 2)[k]
-    changes, size = len(change_weight), eye_array(len(change_weight))
-    none, empty = csr_array((changes, len(k))), csr_array((len(k), changes))
-    count = 2 * changes + len(k)
+    changes, overloads = len(feeder.change_weight), len(k)
+    count, columns = 2 * changes + overloads, n + changes + overloads
+    rows = np.zeros((count, columns))
+    rows[:changes, :n], rows[changes : 2 * changes, :n] = feeder.change, -feeder.change
+    rows[2 * changes :, :n] = sides
+    rows[:changes, n : n + changes] = rows[changes : 2 * changes, n : n + changes] = -np.eye(
+        changes
+    )
+    rows[2 * changes :, n + changes :] = -np.eye(overloads)
     program = LinearProgram(
-        c=np.concatenate([np.full(n, weights.level), change_weight, weight]),
-        a=csr_array(
-            vstack(
-                [
-                    hstack([change, -size, none]),
-                    hstack([-change, -size, none]),
-                    hstack([csr_array(sides), empty, -eye_array(len(k))]),
-                ]
-            )
-        ),
+        c=np.concatenate([np.full(n, weights.level), feeder.change_weight, weight]),
+        a=csr_array(rows),
         row_lower=np.full(count, -np.inf),
-        row_upper=np.concatenate([np.zeros(2 * changes), limit + sides @ now.ravel()]),
-        lower=np.concatenate([lower.ravel(), np.zeros(changes + len(k))]),
-        upper=np.concatenate([upper.ravel(), np.full(changes + len(k), np.inf)]),
+        row_upper=np.append(np.zeros(2 * changes), limit + sides @ now.ravel()),
+        lower=np.append(lower.ravel(), np.zeros(changes + overloads)),
+        upper=np.append(upper.ravel(), np.full(changes + overloads, np.inf)),
         row_names=["row"] * count,
-        column_names=["column"] * (n + changes + len(k)),
+        column_names=["column"] * columns,
     )
     return solve(program).x[:n].reshape(now.shape)
