@@ -172,3 +172,20 @@ def test_table_of_a_curved_tariff():
     assert (table["at_least_mwh"] <= table["at_most_mwh"] + 1e-8).all()
     assert set(table["proof"]) <= {"exact", "bracket"}
     assert table["at_most_mwh"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("of", ["withdrawal", "injection"])
+def test_a_block_below_everything_is_a_price_of_net_exchange(of):
+    rng = np.random.default_rng(2)
+    hubs = random_hubs(rng, 2, 4)
+    own = own_programme(hubs)
+    sign, below = (1.0 if of == "withdrawal" else -1.0), 50.0  # MW, beyond any connection
+    nothing = np.zeros(own.size)
+    tariff = Tariff(nothing, (Block(nothing - below, nothing + 4.0, of),))
+    c = own.cost()
+    c[own.at("m_in")] += sign * 4.0
+    c[own.at("m_out")] -= sign * 4.0
+    reply = answer(hubs, tariff)
+    least = own.sums(c * own.minimum(c)) + 4.0 * below * 4
+    np.testing.assert_allclose(reply.pays_eur, least, atol=1e-4)
+    reply.certificate.assert_ok()

@@ -90,6 +90,20 @@ def test_no_answer_breaks_the_bound(kind):
     assert np.mean(np.array(tight) > 0.2) > 0.05
 
 
+def test_net_bands_are_tried_on_exports():
+    """Limits against the direction of import have prices, and some are exceeded by the plan."""
+    paid, reverse = 0, 0
+    for seed in SEEDS[:4]:
+        case, b = batch(seed, True, seed % 2 == 1), planner(seed, True, seed % 2 == 1)
+        band = net_band(b)
+        paid += (band.plan.price_eur_per_mwh < -1).sum()
+        both, one = (case.overload(band.quota_mw, ways).sum() for ways in (True, False))
+        reverse += both - one
+        assert band.planned_mwh == pytest.approx(both, abs=1e-9)
+    assert paid > 20
+    assert reverse > 1
+
+
 def test_plans_are_optimal_at_their_prices_by_another_solver():
     for seed in (0, 1, 2):
         for net in (False, True):

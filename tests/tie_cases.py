@@ -58,7 +58,11 @@ class Batch:
 
 @cache
 def batch(seed: int, tight: bool = False, signed: bool = False) -> Batch:
-    """One to three hubs an instance, three to five hours; `tight`: lines that exports overload."""
+    """One to three hubs an instance, three to five hours.
+
+    `tight`: much PV, and backgrounds that feed in, so that lines are overloaded by exports, some of
+    them whatever the hubs do; `signed`: some withdrawals relieve a row.
+    """
     rng = np.random.default_rng(seed)
     count = rng.integers(1, 4, INSTANCES)
     hubs = random_hubs(rng, int(count.sum()), int(rng.integers(3, 6)))
@@ -75,7 +79,7 @@ def batch(seed: int, tight: bool = False, signed: bool = False) -> Batch:
         factors.append(np.unique(rows[rows.any(axis=1)], axis=0))
     of_row = np.repeat(np.arange(INSTANCES), [len(rows) for rows in factors])
     names = [f"row {k}" for k in range(len(of_row))]
-    background = rng.uniform(0, 0.5, (len(names), hubs.hours))
+    background = rng.uniform(-3.0 if tight else 0.0, 0.5, (len(names), hubs.hours))
     grid = HubGrid(
         names, csr_array(block_diag(factors)), background, np.full(len(names), np.inf),
         np.inf, np.inf, line_weight=float(rng.choice([1.0, 0.5, 2.0])), substation_weight=0.0,
