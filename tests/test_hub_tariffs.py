@@ -189,3 +189,21 @@ def test_a_block_below_everything_is_a_price_of_net_exchange(of):
     least = own.sums(c * own.minimum(c)) + 4.0 * below * 4
     np.testing.assert_allclose(reply.pays_eur, least, atol=1e-4)
     reply.certificate.assert_ok()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_near_optimal_answers_use_their_tolerance_hub_by_hub(seed):
+    rng = np.random.default_rng(seed)
+    hubs = random_hubs(rng, 3, 4)
+    programme = HubProgramme(hubs)
+    tariff = drawn(rng, own_programme(hubs), curved=False)
+    least, eps = answer(hubs, tariff).pays_eur, np.array([0.0, 2.0, 7.0])
+    near = near_optimal_answers(programme, tariff, eps)
+    used = []
+    for _ in range(8):
+        x = solve(replace(near, c=rng.normal(size=len(near.c)))).x[: len(programme.cost)]
+        m_in, m_out = (x[programme.column(name)] for name in ("m_in", "m_out"))
+        pays = (programme.cost * x).reshape(3, -1).sum(axis=1) + tariff.bill_eur(m_in, m_out)
+        used.append(pays - least)
+    assert (np.array(used) <= eps + 1e-5).all()
+    np.testing.assert_allclose(np.max(used, axis=0), eps, atol=0.02)
