@@ -20,6 +20,7 @@ from flexlib.solver import solve
 
 _TOLERANCE = 1e-9  # asked of the solver, absolute and relative
 _ACCEPTED = 1e-6  # largest violation and relative gap accepted when recomputed
+_ZERO = 1e-7  # reduced cost of a column without limit, relative to the largest cost
 _LONG = 300  # entries of a row beyond which partial sums stand in for them
 _INFINITE = 1e30
 
@@ -84,7 +85,7 @@ def solve_quadratic(program: LinearProgram, q: csr_array) -> QuadraticSolution:
         shape=(len(short.c),) * 2,
     )
     status, x, dual = _run(short, padded)
-    if status == piqp.PIQP_PRIMAL_INFEASIBLE:
+    if status in (piqp.PIQP_PRIMAL_INFEASIBLE, piqp.PIQP_DUAL_INFEASIBLE):
         solve(replace(program, c=np.zeros_like(program.c)))  # raises, with the rows in conflict
     if status == piqp.PIQP_DUAL_INFEASIBLE:
         raise Unbounded("the objective has no lower bound")
@@ -162,7 +163,11 @@ def _checked(
     slope = q @ x
     curved = 0.5 * float(x @ slope)
     objective = float(program.c @ x) + curved + program.offset
-    tangent = replace(program, c=program.c + slope, offset=program.offset - curved)
+    cost, size = program.c + slope, max(largest(np.abs(program.c)), largest(np.abs(slope)))
+    reduced = cost - program.a.T @ dual
+    limit = np.where(reduced > 0, program.lower, program.upper)
+    zero = ~np.isfinite(limit) & (np.abs(reduced) <= _ZERO * size)  # beside terms that cancel
+    tangent = replace(program, c=cost - zero * reduced, offset=program.offset - curved)
     bound = dual_bound(tangent, dual)
     rows = program.a @ x
     outside = np.maximum(program.row_lower - rows, rows - program.row_upper) / (1 + np.abs(rows))
