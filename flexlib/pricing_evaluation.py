@@ -177,7 +177,6 @@ def _drawn_back(x: np.ndarray, start: Answer, eps_eur: np.ndarray) -> np.ndarray
         plan = at(share)
         return np.asarray(plan.cost_eur + tariff.bill_eur(plan.m_in_mw, plan.m_out_mw) <= most)
 
-    inside = np.where(allowed(outside), outside, inside)
     for _ in range(_HALVINGS):
         middle = (inside + outside) / 2
         fits = allowed(middle)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hub_cases import Own, grid_congestion, own_programme, random_grid, random_hubs
 
+from flexlib import pricing_evaluation
 from flexlib.hub_followers import answer, answered, near_optimal_answers, optimal_answers
 from flexlib.hub_programme import HubProgramme
-from flexlib.pricing_evaluation import careless_eur, evaluated, worst, worst_within
+from flexlib.pricing_evaluation import best, careless_eur, evaluated, worst, worst_within
 from flexlib.solver import solve
 from flexlib.tariffs import Block, DemandCharge, Tariff
 
@@ -207,3 +208,25 @@ def test_near_optimal_answers_use_their_tolerance_hub_by_hub(seed):
         used.append(pays - least)
     assert (np.array(used) <= eps + 1e-5).all()
     np.testing.assert_allclose(np.max(used, axis=0), eps, atol=0.02)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_bound_on_careless_answers_does_not_lean_on_what_is_found(seed, monkeypatch):
+    """With the least congested answer in place of the ascent's, and no binaries."""
+    rng = np.random.default_rng(seed)
+    hubs = random_hubs(rng, 2, 3)
+    grid = random_grid(rng, hubs, 0.6)
+    own, programme = own_programme(hubs), HubProgramme(hubs)
+    rho = rng.uniform(5, 40, own.size)
+    tariff = Tariff(rng.uniform(0, 30, own.size), curvature_eur_per_mwh_per_mw=rho)
+    eps = np.full(2, 1.0)
+    tried = true_worst(own, grid, tariff, eps, rng)
+    monkeypatch.setattr(
+        pricing_evaluation,
+        "_ascent",
+        lambda answers, programme, grid, starts: best(answers, programme, grid).x,
+    )
+    monkeypatch.setattr(pricing_evaluation, "_MOST_BINARIES", 0)
+    found = worst_within(programme, grid, tariff, eps)
+    assert found.least_mwh < tried - 0.05
+    assert found.most_mwh >= tried - 1e-4

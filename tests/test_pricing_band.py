@@ -330,7 +330,11 @@ def test_gap_of_the_plan_ignored(net):
 
     assert worst_excess(mutated, net) < 1e-5
     assert worst_excess(mutated, net, regret=none) > CLEAR
-    assert not mutated(planner(0, net, False)).certificate.ok
+    case, band = batch(0, net, False), mutated(planner(0, net, False))
+    assert not band.certificate.ok
+    bound = promised(case, band, 1.0).sum()
+    assert band.bound_mwh(1.0) == pytest.approx(bound)
+    assert bound > promised(case, band, 1.0, regret=none(case, band)).sum() + 1
 
 
 # --------------------------------------------------------------------------------------------
