@@ -236,6 +236,7 @@ def quadratic_quotas(
     exports_mw: np.ndarray,
     cap_eur_per_mwh: float,
     overload_eur_per_mwh: float = np.inf,
+    charge_eur_per_mwh: np.ndarray | float = 0.0,
 ) -> tuple[LinearProgram, csr_array]:
     """The convex programme of soft quotas :eq:`quadratic-leader`.
 
@@ -266,9 +267,10 @@ def quadratic_quotas(
     over = eye_array(len(keys), format="csr")[:, np.isfinite(beyond)]
     beyond = beyond[np.isfinite(beyond)]
     more = n + len(beyond)
+    charge = np.broadcast_to(charge_eur_per_mwh, (len(programme.hubs), hours)).ravel()
     program = replace(
         own,
-        c=np.concatenate([own.c, np.full(n, cap_eur_per_mwh), beyond]),
+        c=np.concatenate([own.c + pick.T @ charge, cap_eur_per_mwh - charge, beyond]),
         a=csr_array(
             vstack(
                 [
