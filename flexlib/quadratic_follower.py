@@ -35,7 +35,9 @@ from flexlib.quadratic_program import solve_quadratic
 
 _TOLERANCE = 1e-10  # asked of the interior-point method, absolute and relative
 _ACTIVE = 1e-6  # distance from a bound, or multiplier, that counts as zero
+_TOUCH = 1e-9  # distance of an exact answer from a bound or row that it touches
 _ROUNDS = 20  # of correcting what is tight
+_ROUNDING = 1e-12  # curvature that counts as none, relative to the largest entry of Q
 _SHIFT = 1e-12  # on the diagonal of dependent equations
 _INFINITE = 1e30
 _ACCEPTED = 1e-6
@@ -198,7 +200,7 @@ class QuadraticFollower:
     def __init__(self, follower: Follower) -> None:
         f = self.follower = follower
         least, column = least_curvature(f.q)
-        if not least > 0:
+        if not least > _ROUNDING * float(np.abs(f.q.data).max(initial=0.0)):
             found = f"curvature {least:g} of {f.names[column]}"
             expected = "above 0: without curvature the answer need not be unique"
             raise DataError([Fault("follower", "", "q", found, expected)])
@@ -275,7 +277,20 @@ class QuadraticFollower:
             lower = fixed | (x < f.lower) | (lower & (found.reduced >= -_ACTIVE))
             upper = ~lower & ((x > f.upper) | (upper & (found.reduced <= _ACTIVE)))
             rows = (f.g @ x > h) | (rows & (y_rows <= _ACTIVE))
-        return found
+        return self._with_touched(found) if found.certificate.ok else found
+
+    def _with_touched(self, found: QuadraticAnswer) -> QuadraticAnswer:
+        """The same answer, with each bound and row that it touches counted as tight."""
+        f, x = found.follower, found.x
+        lower, upper = x <= f.lower + _TOUCH, x >= f.upper - _TOUCH
+        tight = found.tight | lower | upper
+        rows = found.tight_rows | (f.h - f.g_leader @ found.d - f.g @ x <= _TOUCH)
+        if (tight == found.tight).all() and (rows == found.tight_rows).all():
+            return found
+        x = np.where(lower, f.lower, np.where(upper, f.upper, x))
+        dual = np.concatenate([found.equation_dual, found.row_dual])
+        more = self._corrected(found.d, x, dual, tight, rows)
+        return more if more.certificate.ok else found
 
     def _corrected(
         self, d: np.ndarray, x: np.ndarray, y: np.ndarray, tight: np.ndarray, rows: np.ndarray
