@@ -6,7 +6,6 @@ and worst; careless ones what suits it worst among all answers within a toleranc
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -232,8 +231,11 @@ def worst(
         above = min(above, -solve(replace(counted, integer=np.zeros(0, dtype=bool))).bound)
         if counted.integer.sum() <= _MOST_BINARIES:
             few = counted.integer.sum() <= _FEW_BINARIES
-            with suppress(NotProven):
+            try:
                 solution = solve(counted, gap=_GAP if few else gap, time_limit_s=_TIME_LIMIT_S)
+            except NotProven as stopped:
+                above = min(above, -stopped.bound)
+            else:
                 above = min(above, -solution.bound)
                 found = solution.x[: len(programme.cost)]
                 value = grid.congestion_mwh(programme.withdrawal_mw(found))

@@ -192,7 +192,7 @@ def test_falls_back_to_the_bracket_where_nothing_is_proven(monkeypatch):
     def unproven(problem, **options):
         if problem.integer.any():
             asked.append(options)
-            raise NotProven("time limit", 0.0, 0.0)
+            raise NotProven("time limit", -np.inf, 0.0)
         return original(problem, **options)
 
     hubs, grid = reference(3, 6, 0.5)
@@ -206,6 +206,34 @@ def test_falls_back_to_the_bracket_where_nothing_is_proven(monkeypatch):
     assert (table["at_least_mwh"] <= exact["congestion_mwh"] + NEAR).all()
     assert (table["at_most_mwh"] >= exact["congestion_mwh"] - NEAR).all()
     assert (table["at_most_mwh"] > table["at_least_mwh"])[open_].all()
+
+
+def test_keeps_the_bound_of_a_programme_that_is_stopped(monkeypatch):
+    """What branch and bound had proven when it stopped is tighter than the bound without it."""
+    original, bounds = pricing_evaluation.solve, []
+
+    def stopped(problem, **options):
+        if not problem.integer.any():
+            return original(problem, **options)
+        solution = original(problem, **options)
+        if np.isfinite(floor):
+            bounds.append(solution.bound - 0.01)
+            raise NotProven("time limit", solution.bound - 0.01, 0.0)
+        raise NotProven("time limit", floor, 0.0)
+
+    hubs, grid = reference(3, 6, 0.5)
+    tariff = linear_prices(centralised(hubs, grid)).answer.tariff
+    programme, eps = HubProgramme(hubs), np.full(3, 1.0)
+    answers = near_optimal_answers(programme, tariff, eps)
+    exact = worst(answers, programme, grid)
+    monkeypatch.setattr(pricing_evaluation, "solve", stopped)
+    floor = -np.inf
+    without = worst(answers, programme, grid)
+    floor = 0.0
+    found = worst(answers, programme, grid)
+    assert bounds
+    assert found.most_mwh == pytest.approx(-bounds[0], abs=1e-12)
+    assert exact.congestion_mwh - NEAR <= found.most_mwh < without.most_mwh
 
 
 @pytest.mark.parametrize("seed", range(12))
