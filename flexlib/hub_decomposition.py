@@ -55,6 +55,9 @@ class DecomposedPrices:
         Weighted overloads of these withdrawals.
     substation_eur_per_mwh : numpy.ndarray, shape (hours,)
         pi.
+    overload_eur_per_mwh : float
+        rho of the programme, see `flexlib.quadratic_pricing.quadratic_quotas`: infinite, or half
+        the cap where that leaves the first part less congested.
     evaluations : int
         Of the dual function.
     unbalanced : float
@@ -67,6 +70,7 @@ class DecomposedPrices:
     w_mw: np.ndarray
     congestion_mwh: float
     substation_eur_per_mwh: np.ndarray
+    overload_eur_per_mwh: float
     evaluations: int
     unbalanced: float
     certificate: Certificate
@@ -122,10 +126,14 @@ def decomposed_prices(
         return run(part_plan, f"plan-{k}", *every)
 
     sample = whole[0]
-    overload, start = _from_sample(sample, grid, len(hubs), cap)
+    limit = _limit(hubs, grid)
+    overload, start = _from_sample(sample, limit * len(sample.hubs) / len(hubs), cap)
     most = min(cap - _BELOW_CAP, overload * grid.substation_weight)
-    curvature = _curvature(sample, start, cap, overload) * (len(hubs) / len(sample.hubs))
-    found = _maximised(planned, grid.import_mw, np.minimum(start, most), most, curvature)
+
+    def curvature(price: np.ndarray) -> np.ndarray:
+        return _curvature(sample, price, cap, overload) * (len(hubs) / len(sample.hubs))
+
+    found = _maximised(planned, limit, np.minimum(start, most), most, curvature)
     adder, w_mw = np.zeros((2, len(hubs), grid.hours))
     for part, result in zip(whole, found.plans.values(), strict=True):
         adder[part.members] = result["adder_eur_per_mwh"]
@@ -141,8 +149,8 @@ def decomposed_prices(
     checks = [Check("adder outside 0 and the cap", beyond, 1e-6, "EUR/MWh")]
     checks += _worst_checks(answers)
     return DecomposedPrices(
-        adder, w_mw, grid.congestion_mwh(w_mw), found.price, found.evaluations, found.unbalanced,
-        Certificate(tuple(checks)),
+        adder, w_mw, grid.congestion_mwh(w_mw), found.price, overload, found.evaluations,
+        found.unbalanced, Certificate(tuple(checks)),
     )  # fmt: skip
 
 
@@ -171,25 +179,30 @@ def decomposed_bound_mwh(
         Weighted MWh, not below 0.
     """
     whole = parts(hubs, grid, most_hubs)
-    sample = whole[0]
-    share = len(sample.hubs) / len(hubs)
-    price = least_congestion(sample, replace(sample.grid, import_mw=grid.import_mw * share))[1]
+    sample, limit = whole[0], _limit(hubs, grid)
+    share = limit * len(sample.hubs) / len(hubs)
+    price = least_congestion(sample, replace(sample.grid, import_mw=share))[1]
     units = {f"part-{k}": (part, price) for k, part in enumerate(whole)}
     found = sweep(client, part_bound, units, folder / "bound", progress=progress)
     total = sum(float(result["bound_mwh"]) for result in found.values())
-    return max(total - float(price.sum()) * grid.import_mw, 0.0)
+    return max(total - float(price.sum()) * limit, 0.0)
 
 
-def _from_sample(sample: Part, grid: HubGrid, hubs: int, cap: float) -> tuple[float, np.ndarray]:
+def _limit(hubs: Hubs, grid: HubGrid) -> float:
+    """Import limit, or what the hubs can import at most."""
+    return min(grid.import_mw, float(hubs.connection_mw[:, 0].sum(axis=0).max()))
+
+
+def _from_sample(sample: Part, import_mw: float, cap: float) -> tuple[float, np.ndarray]:
     """Cost of an overload, and prices of the substation, that are best for a part with a share."""
-    share = replace(sample.grid, import_mw=grid.import_mw * len(sample.hubs) / hubs)
+    share = replace(sample.grid, import_mw=import_mw)
     programme = HubProgramme(sample.hubs)
     found = []
     for overload in (np.inf, cap / 2):
         none = np.zeros(programme.shape[:2])
         solution = solve_quadratic(*quadratic_quotas(programme, share, none, cap, overload))
         w = programme.withdrawal_mw(solution.x[: len(programme.cost)])
-        price = np.maximum(-solution.row_dual[-grid.hours :], 0.0)
+        price = np.maximum(-solution.row_dual[-share.hours :], 0.0)
         found.append((share.congestion_mwh(w), overload, price))
         if found[-1][0] <= _BALANCED * float(w.sum()):
             break
@@ -222,9 +235,10 @@ def _maximised(
     limit: float,
     price: np.ndarray,
     most: float,
-    curvature: np.ndarray,
+    first_curvature: Callable[[np.ndarray], np.ndarray],
 ) -> _Optimum:
     """Best price of the substation, :eq:`scaling-newton`, or the best after some evaluations."""
+    curvature = np.zeros(0)
     best: tuple[float, np.ndarray, np.ndarray, Results] | None = None
     unbalanced, k = np.inf, 0
     for k in range(1, _EVALUATIONS + 1):
@@ -245,6 +259,8 @@ def _maximised(
             unbalanced = float(at_most.sum()) / limit
         if unbalanced <= _BALANCED:
             break
+        if k == 1:
+            curvature = first_curvature(price)
         price = _newton(best[1], best[2], curvature, most)
     assert best is not None
     return _Optimum(best[1], best[3], k, unbalanced)

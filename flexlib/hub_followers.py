@@ -341,7 +341,7 @@ def _with_block(
     most = own.upper[m_out if block.of == "injection" else m_in]
     keys = [own.column_names[k].replace("m_in", name) for k in m_in]
     return _with_columns(
-        own, block.more_eur_per_mwh.ravel(), q, -eye_array(n), above,
+        own, block.more_eur_per_mwh.ravel(), q, csr_array(-eye_array(n)), above,
         most - np.minimum(above, 0.0), keys, keys,
     )  # fmt: skip
 

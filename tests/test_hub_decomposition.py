@@ -17,7 +17,7 @@ from flexlib.hub_instances import many_feeders
 from flexlib.hub_parts import part_answer, part_plan, parts
 from flexlib.hub_programme import HubProgramme
 from flexlib.hubs import Hubs
-from flexlib.quadratic_pricing import QuadraticHubs, quadratic_prices, quadratic_quotas
+from flexlib.quadratic_pricing import QuadraticHubs, quadratic_quotas
 from flexlib.quadratic_program import solve_quadratic
 from flexlib.sweep import workers
 
@@ -78,10 +78,14 @@ def test_prices_are_those_of_one_programme(client, tmp_path: Path, level, share)
     assert found.unbalanced <= 1e-5
     assert found.substation_eur_per_mwh.max() > 1  # the coupling is at work
     assert found.evaluations > 1
-    one = quadratic_prices(hubs, grid)
+    programme, none = HubProgramme(hubs), np.zeros((len(hubs), 24))
+    overload = found.overload_eur_per_mwh
+    assert np.isfinite(overload) == (level == 0.5)
+    x = solve_quadratic(*quadratic_quotas(programme, grid, none, CAP, overload)).x
+    w = programme.withdrawal_mw(x[: len(programme.cost)])
+    np.testing.assert_allclose(found.w_mw, w, atol=2e-3)
     slack = 1e-4 * grid.import_mw
-    assert found.congestion_mwh == pytest.approx(one.congestion_mwh, rel=2e-3, abs=slack)
-    np.testing.assert_allclose(found.w_mw, one.schedule.w_mw, atol=2e-2)
+    assert found.congestion_mwh == pytest.approx(grid.congestion_mwh(w), rel=1e-4, abs=slack)
     assert found.congestion_mwh == pytest.approx(grid.congestion_mwh(found.w_mw), rel=1e-12)
     answer = QuadraticHubs(hubs, grid, CAP)(found.adder_eur_per_mwh)
     np.testing.assert_allclose(found.w_mw, answer.schedule.w_mw, atol=1e-6)
@@ -129,14 +133,14 @@ def test_newton_steps_find_the_best_price_of_a_known_function(monkeypatch) -> No
         return {"part-0": {"value_eur": -0.5 * gap @ hessian @ gap + 10 * price.sum(),
                            "quota_mw": 10 - hessian @ gap}}  # fmt: skip
 
-    found = hub_decomposition._maximised(planned, 10.0, np.zeros(6), 4.0, np.eye(6))
+    found = hub_decomposition._maximised(planned, 10.0, np.zeros(6), 4.0, lambda _: np.eye(6))
     gradient = -hessian @ (found.price - top)
     assert found.unbalanced <= 1e-5
     assert ((found.price >= -1e-9) & (found.price <= 4 + 1e-9)).all()
     assert gradient[found.price < 4 - 1e-2].max(initial=0.0) < 1e-3
     assert gradient[found.price > 1e-2].min(initial=0.0) > -1e-3
     monkeypatch.setattr(hub_decomposition, "_EVALUATIONS", 2)
-    early = hub_decomposition._maximised(planned, 10.0, np.zeros(6), 4.0, np.eye(6))
+    early = hub_decomposition._maximised(planned, 10.0, np.zeros(6), 4.0, lambda _: np.eye(6))
     assert early.evaluations == 2
     assert early.unbalanced > 1e-5  # said, not hidden
 
@@ -149,3 +153,13 @@ def test_a_row_that_a_withdrawal_relieves_is_refused_by_name(client, tmp_path: P
         decomposed_prices(
             client, hubs, replace(grid, factor=factor.tocsr()), tmp_path, progress=False
         )
+
+
+def test_no_import_limit_means_no_price(client, tmp_path: Path) -> None:
+    hubs, grid = many_feeders(2, 0.6)
+    grid = replace(grid, import_mw=np.inf)
+    found = decomposed_prices(client, hubs, grid, tmp_path, progress=False)
+    assert found.evaluations == 1
+    assert found.substation_eur_per_mwh.max() == 0.0
+    one = QuadraticHubs(hubs, grid, CAP)(found.adder_eur_per_mwh)
+    assert found.congestion_mwh == pytest.approx(one.congestion_mwh, abs=1e-6)
