@@ -23,6 +23,7 @@ from flexlib.errors import (
     Unbounded,
 )
 from flexlib.handover import light_model_header, read_light_model, write_light_model
+from flexlib.hub_decomposition import DecomposedPrices, decomposed_prices
 from flexlib.hub_followers import Answer, answer, no_pricing
 from flexlib.hub_grid import HubGrid, read_grid, read_limits
 from flexlib.hub_model import printed_centralised, printed_hubs
@@ -34,10 +35,18 @@ from flexlib.network import Network
 from flexlib.planes import Circle, LambdaBeta, Planes
 from flexlib.powerflow import power_flow
 from flexlib.pricing import Prices, linear_prices
+from flexlib.pricing_band import Band, import_band, net_band
 from flexlib.pricing_evaluation import evaluated
 from flexlib.pricing_exact import ExactPrices, exact_prices
+from flexlib.pricing_quadratic_tariff import QuadraticTariff, quadratic_tariff
 from flexlib.pricing_steps import with_joint_steps
+from flexlib.pricing_subscription import DemandCharges, capacity_subscription, demand_charges
 from flexlib.profiles import network_at, power_profiles, read_profiles
+from flexlib.quadratic_exact import exact_quadratic_prices
+from flexlib.quadratic_follower import QuadraticAnswer, QuadraticFollower
+from flexlib.quadratic_pricing import QuadraticPrices, quadratic_prices
+from flexlib.quadratic_program import QuadraticSolution, solve_quadratic
+from flexlib.quadratic_steps import with_linearised_steps
 from flexlib.readers import read_network
 from flexlib.relinearisation import Relinearised, relinearised
 from flexlib.robust import Clearing, clear
@@ -49,7 +58,7 @@ from flexlib.sensitivity import OperatingPoint, operating_points
 from flexlib.settlement import settle
 from flexlib.solver import solve
 from flexlib.tables import data_path
-from flexlib.tariffs import Block, Tariff
+from flexlib.tariffs import Block, DemandCharge, Tariff
 from flexlib.uncertainty import Box, Budget, read_bands
 from flexlib.voronoi import Activation, activate
 from flexlib.voronoi_ac import Comparison
@@ -60,6 +69,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Activation",
     "Answer",
+    "Band",
     "Bids",
     "Bilevel",
     "BilevelOptimum",
@@ -72,6 +82,9 @@ __all__ = [
     "Comparison",
     "Connected",
     "DataError",
+    "DecomposedPrices",
+    "DemandCharge",
+    "DemandCharges",
     "Ellipsoid",
     "ExactPrices",
     "FlexlibError",
@@ -91,6 +104,11 @@ __all__ = [
     "OperatingPoint",
     "Planes",
     "Prices",
+    "QuadraticAnswer",
+    "QuadraticFollower",
+    "QuadraticPrices",
+    "QuadraticSolution",
+    "QuadraticTariff",
     "Relinearised",
     "Scenarios",
     "SolveError",
@@ -102,16 +120,22 @@ __all__ = [
     "answer",
     "big_m",
     "bilevel_of",
+    "capacity_subscription",
     "centralised",
     "clear",
     "clear_iterated",
     "data_path",
+    "decomposed_prices",
+    "demand_charges",
     "evaluated",
     "exact_prices",
+    "exact_quadratic_prices",
     "findings",
+    "import_band",
     "light_model_header",
     "linear_prices",
     "linearise",
+    "net_band",
     "network_at",
     "network_grid",
     "no_pricing",
@@ -124,6 +148,8 @@ __all__ = [
     "printed_hubs",
     "printed_milp",
     "printed_model",
+    "quadratic_prices",
+    "quadratic_tariff",
     "read_bands",
     "read_bids",
     "read_grid",
@@ -137,7 +163,9 @@ __all__ = [
     "settle",
     "solve",
     "solve_bilevel",
+    "solve_quadratic",
     "supply_curve",
     "with_joint_steps",
+    "with_linearised_steps",
     "write_light_model",
 ]
