@@ -62,7 +62,7 @@ stand-in: $(READY) ## make the grid of six SimBench grids again
 	$(BIN)/python tests/make_stand_in.py
 	$(BIN)/python tests/make_datapackage.py
 
-hubs: $(READY) ## draw the thousand feeders of hubs and the SimBench instance again
+hubs: $(READY) ## draw the ten thousand feeders of hubs and the SimBench instance again
 	$(BIN)/python tests/make_hubs.py
 	$(BIN)/python tests/make_datapackage.py
 
