@@ -16,7 +16,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: book test bench references data profiles stand-in hubs exactness lock wheel clean help
+.PHONY: book test bench references data profiles stand-in hubs exactness scaling lock wheel clean help
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; \
@@ -68,6 +68,10 @@ hubs: $(READY) ## draw the ten thousand feeders of hubs and the SimBench instanc
 
 exactness: $(READY) ## measure again how far each reformulation of the bilevel programme gets
 	$(BIN)/python tests/make_exactness.py
+	$(BIN)/python tests/make_datapackage.py
+
+scaling: $(READY) ## measure again what pricing of 3 to 30,000 hubs costs and reaches
+	$(BIN)/python tests/make_scaling.py
 	$(BIN)/python tests/make_datapackage.py
 
 lock: ## resolve pyproject.toml again into requirements.lock
