@@ -30,8 +30,9 @@ def responses(
     """
     axes.plot(adder, linear, color=GREY, lw=1.6, drawstyle="steps-mid", label="linear hub")
     axes.plot(adder, quadratic, color=BLUE, lw=2, label="quadratic hub")
-    at = np.interp(kinks, adder, quadratic)
-    axes.plot(kinks, at, "o", ms=5, mfc="white", mec=BLUE, mew=1.4, label="kink")
+    if len(kinks):
+        at = np.interp(kinks, adder, quadratic)
+        axes.plot(kinks, at, "o", ms=5, mfc="white", mec=BLUE, mew=1.4, label="kink")
 
 
 def tangents(
