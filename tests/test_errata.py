@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyomo.environ as pyo
 import pytest
+from poster import small_hubs
 from pyomo.core.expr.calculus.derivatives import differentiate
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
@@ -49,11 +50,14 @@ from flexlib.claims_de_simone import corrected_clearing, market, published_clear
 from flexlib.hub_bilevel import hub_big_m, priced_hubs
 from flexlib.hub_followers import optimal_answers
 from flexlib.hub_model import least_cost_at
+from flexlib.hub_programme import HubProgramme
 from flexlib.hubs import VARIABLES
 from flexlib.linear_ac import linear_flow
 from flexlib.planes import LambdaBeta, along
 from flexlib.pricing_evaluation import best, worst
 from flexlib.pricing_inverse import AdderWeights
+from flexlib.quadratic_follower import QuadraticFollower
+from flexlib.quadratic_pricing import QuadraticHubs, hub_follower, quadratic_prices
 from flexlib.replication import (
     clear_with_deviation,
     deviation_by_base_sign_a,
@@ -764,6 +768,58 @@ def test_a_guessed_big_m_gives_a_wrong_optimum_unseen():
     assert wrong.alarms == []
     failed = [check.name for check in wrong.certificate.checks if not check.ok]
     assert failed == ["big-M values without a derivation"]  # the hub itself is optimal
+
+
+def test_without_curvature_in_each_variable_answers_are_not_unique():
+    hubs = small_hubs(
+        [100.0, 100.0], [0.0, 0.0],
+        {"flexible_load_mw": 1.0, "flexible_load_max_factor": 2.0, "backlog_max_mwh": 1.0},
+    )  # fmt: skip
+    table = hubs.costs.assign(quadratic_eur_per_mwh_per_mw=1.0 * (hubs.costs["variable"] == "g"))
+    generator_alone = replace(hubs, costs=table)
+    programme = HubProgramme(generator_alone)
+    bills, over = [], []
+    for served in ([1.0, 1.0], [0.0, 2.0]):
+        x = np.zeros(len(programme.cost))
+        x[programme.column("m_in")] = x[programme.column("u")] = served
+        x[programme.column("a")] = np.cumsum(1.0 - np.array(served))
+        np.testing.assert_allclose(programme.a @ x, programme.b)
+        assert (x >= programme.lower).all()
+        assert (x <= programme.upper).all()
+        bills.append(programme.cost @ x + 0.5 * programme.quadratic @ x**2)
+        over.append(np.maximum(np.array(served) - 1.0, 0.0).sum())
+    assert bills[0] == bills[1] == pytest.approx(no_pricing(hubs).least_eur.sum())
+    assert over == [0.0, 1.0]
+    with pytest.raises(DataError, match="curvature 0 of m_in"):
+        QuadraticFollower(hub_follower(programme))
+
+
+def test_an_adder_on_all_variables_prices_relief_as_well():
+    hubs, _ = hub_instances.reference(3, 24, 0.6)
+    programme = HubProgramme(hubs)
+    own = hub_follower(programme)
+    n, generator = len(own.c), programme.column("g")
+    imports = own.c_leader @ np.full(own.c_leader.shape[1], 30.0)
+    made = [
+        QuadraticFollower(replace(own, c=own.c + adder)).answer(np.zeros(72)).x[generator].sum()
+        for adder in (np.zeros(n), imports, np.full(n, 30.0))
+    ]
+    assert made[1] > made[0] + 1.0  # a dear import is replaced
+    assert made[2] < made[1] - 1.0  # unless what replaces it is charged as well
+
+
+def test_prices_of_d_promise_what_linear_hubs_do_not_do():
+    hubs, grid = hub_instances.reference(3, 24, 0.6)
+    prices = quadratic_prices(hubs, grid)
+    assert prices.congestion_mwh < 1e-3
+    programme = prices.schedule.programme
+    left = [
+        best(optimal_answers(programme, Tariff(adder))[0], programme, grid).congestion_mwh
+        for adder in (np.zeros((3, 24)), prices.adder_eur_per_mwh)
+    ]
+    assert left[1] == pytest.approx(14.07, abs=0.01)
+    unpriced = QuadraticHubs(hubs, grid, 60.0)(np.zeros((3, 24))).congestion_mwh
+    assert 1 - unpriced / left[0] == pytest.approx(0.38, abs=0.005)
 
 
 def test_poster_has_errata_and_no_claims():
