@@ -516,3 +516,33 @@ def test_rows_that_are_given_twice_give_the_same_answer():
     answer = QuadraticFollower(twice).answer(d)
     np.testing.assert_allclose(answer.x, answered(6).x, atol=TOL)
     np.testing.assert_allclose(answer.forward(d), answered(6).forward(d), atol=1e-5)
+
+
+def test_rows_that_depend_do_no_harm_where_the_leader_is_in_costs_alone():
+    """Multipliers are not unique then; the ways that cost no more at first order are."""
+    seen = kinks = 0
+    for seed in range(0, 60, 3):
+        f, d = kinked(seed)[0].follower, answered(seed).d
+        fixed = replace(
+            f,
+            b=f.b - f.a_leader @ d,
+            h=np.concatenate([f.h - f.g_leader @ d, 2 * (f.h - f.g_leader @ d)]),
+            a_leader=csr_array(f.a_leader.shape),
+            g=csr_array(vstack([f.g, 2 * f.g])),
+            g_leader=csr_array((2 * len(f.h), len(d))),
+            row_names=f.row_names * 2,
+        )
+        answer = QuadraticFollower(fixed).answer(d)
+        np.testing.assert_allclose(answer.x, answered(seed).x, atol=TOL)
+        rng = np.random.default_rng(seed)
+        for way in rng.normal(size=(2, len(d))):
+            sides = [one_sided(answer, sign * way) for sign in (1, -1)]
+            for sign, slope in zip((1, -1), sides, strict=True):
+                if slope is not None:
+                    found = answer.directional(sign * way)
+                    np.testing.assert_allclose(found, slope, atol=1e-3, err_msg=f"{seed}")
+                    seen += 1
+            if all(side is not None for side in sides):
+                kinks += np.abs(sides[0] + sides[1]).max() > 1e-2
+    assert seen > 40
+    assert kinks > 8
