@@ -218,6 +218,14 @@ def test_free_columns_whose_slopes_vanish():
     np.testing.assert_allclose(solve_quadratic(loose, csr_array(eye_array(2))).x, [1, -2])
 
 
+def test_a_slope_that_is_nearly_zero_counts_where_a_limit_is_far(monkeypatch):
+    """A finite limit is taken as it is: the bound does not pass the optimum of -1/2."""
+    problem = program([-1.0], [], [], [], -1e6, 1e6)
+    monkeypatch.setattr(quadratic_program, "_ACCEPTED", np.inf)
+    bound = at(problem, csr_array([[1.0]]), np.array([1 - 5e-8]), np.zeros(0))
+    assert bound == pytest.approx(-0.55, abs=1e-6)
+
+
 def test_without_curvature_it_is_the_linear_programme():
     problem = program([-1.5, 2.0], [[1.0, 1.0]], [-INF], [2.0], 0.0, 5.0, offset=3.0)
     found, linear = solve_quadratic(problem, csr_array((2, 2))), solve(problem)
