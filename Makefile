@@ -16,7 +16,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: book test bench references data profiles stand-in hubs exactness scaling lock wheel clean help
+.PHONY: book test bench references data profiles stand-in hubs exactness scaling ties lock wheel clean help
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; \
@@ -72,6 +72,10 @@ exactness: $(READY) ## measure again how far each reformulation of the bilevel p
 
 scaling: $(READY) ## measure again what pricing of 3 to 30,000 hubs costs and reaches
 	$(BIN)/python tests/make_scaling.py
+	$(BIN)/python tests/make_datapackage.py
+
+ties: $(READY) ## evaluate again the tariffs that have no ties, on hubs that are known and unknown
+	$(BIN)/python tests/make_ties.py
 	$(BIN)/python tests/make_datapackage.py
 
 lock: ## resolve pyproject.toml again into requirements.lock
