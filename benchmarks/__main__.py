@@ -13,9 +13,9 @@ from importlib.util import find_spec
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks import bilevel, hub_scale
+from benchmarks import bilevel, hub_scale, quadratic, quadratic_sides
 from benchmarks.cases import CASES
-from benchmarks.measure import EXTRAS, FOLDER, machine, measure, write_records
+from benchmarks.measure import EXTRAS, FOLDER, LAYERS, machine, measure, write_records
 from benchmarks.peers import INSTALL
 from benchmarks.scale import scale_record
 from benchmarks.voronoi_scale import SIZES, growth_record
@@ -36,6 +36,9 @@ def main() -> None:
     for name in EXTRAS:
         if not find_spec(name):
             print(f"{name} is left out; to compare with it too: {INSTALL}")
+    for name in LAYERS:
+        if not find_spec(name):
+            print(f"{name} is left out; to compare with it too, {quadratic_sides.INSTALL}")
     parts = []
     with tqdm(total=len(CASES), unit="case") as progress:
         for name, build in CASES.items():
@@ -58,6 +61,8 @@ def main() -> None:
     print(records["hubs-scale"].to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     with tqdm(total=len(bilevel.PARTS), unit="part") as progress:
         more = bilevel.bilevel_records(kept, progress.update)
+    with tqdm(total=len(quadratic.PARTS), unit="part") as progress:
+        more |= quadratic.quadratic_records(kept, progress.update)
     for record in more.values():
         print(record.to_string(index=False, float_format=lambda x: f"{x:.3g}", na_rep=""))
     records |= more

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.bilevel_sides import GUESS, by_guess, by_indicators, by_pyomo
-from benchmarks.measure import cpu_s
+from benchmarks.measure import Kept, Parts, cpu_s, records_of
 from flexlib.bilevel import Bilevel
 from flexlib.bilevel_big_m import NoBigM, big_m
 from flexlib.bilevel_kkt import BigM, guessed
@@ -244,7 +244,7 @@ def derived(problem: Bilevel) -> BigM | None:
         return None
 
 
-PARTS: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {
+PARTS: Parts = {
     **{
         f"bilevel-{hubs}x{hours}-{objective.split()[0]}": (
             "bilevel", partial(case_rows, hubs, hours, objective, sides, runs)
@@ -259,26 +259,9 @@ COLUMNS_OF = {
 }  # fmt: skip
 
 
-def bilevel_records(
-    kept: Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame], tick: Callable[[], Any] = int
-) -> dict[str, pd.DataFrame]:
-    """Three records, part by part.
-
-    Parameters
-    ----------
-    kept : callable
-        Gives the result of a part by its name, running it if it is not there yet.
-    tick : callable
-        Called after each part.
-    """
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in COLUMNS_OF}
-    for part, (record, rows) in PARTS.items():
-        columns = COLUMNS_OF[record]
-        found[record].append(
-            kept(part, lambda rows=rows, columns=columns: pd.DataFrame(rows(), columns=columns))
-        )
-        tick()
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+def bilevel_records(kept: Kept, tick: Callable[[], Any] = int) -> dict[str, pd.DataFrame]:
+    """Three records, part by part, see `benchmarks.measure.records_of`."""
+    return records_of(PARTS, COLUMNS_OF, kept, tick)
 
 
 def main() -> None:

@@ -170,14 +170,19 @@ def peak_rss_mb() -> float:
     return 1.024e-3 * kb[0] if kb else np.nan
 
 
-def _measured_apart(level: float, hubs: int, methods: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of one size, measured by a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.hub_scale", f"{level}", f"{hubs}", *methods]
+def measured_apart(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Rows that a module prints when a process of its own runs it."""
+    command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             yield json.loads(line)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} ended with {process.returncode}")
+
+
+def _measured_apart(level: float, hubs: int, methods: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of one size, measured by a process of its own."""
+    yield from measured_apart("benchmarks.hub_scale", f"{level}", f"{hubs}", *methods)
 
 
 def _kept(path: Path) -> pd.DataFrame:

@@ -32,6 +32,10 @@ PACKAGES = ["cvxpy", "flexlib", "highspy", "lightsim2grid", "numba", "numpy", "p
 PACKAGES += ["power-grid-model", "pyomo", "pyscipopt", "scipy", "simbench"]
 EXTRAS = ("linopy", "rsome")  # peers of peers.txt
 PACKAGES += [name for name in EXTRAS if find_spec(name)]
+LAYERS = ("cvxpylayers", "diffapqp", "torch")  # peers of peers-layers.txt
+PACKAGES += ["clarabel", "diffcp", "piqp", *(name for name in LAYERS if find_spec(name))]
+Kept = Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame]
+Parts = dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]]
 
 
 def measure(
@@ -111,6 +115,32 @@ def write_records(records: dict[str, pd.DataFrame], folder: Path) -> None:
         (folder / f"{name}.csv").write_text(text, encoding="utf-8")
     about = json.dumps(machine(), indent=1)
     (folder / "machine.json").write_text(about + "\n", encoding="utf-8")
+
+
+def records_of(
+    parts: Parts, columns_of: dict[str, list[str]], kept: Kept, tick: Callable[[], Any] = int
+) -> dict[str, pd.DataFrame]:
+    """Records made of parts, each of which is measured only if it is not there yet.
+
+    Parameters
+    ----------
+    parts : dict
+        Record and rows of each part, by its name.
+    columns_of : dict
+        Columns of each record, by its name.
+    kept : callable
+        Gives the result of a part by its name, running it if it is not there yet.
+    tick : callable
+        Called after each part.
+    """
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in columns_of}
+    for part, (record, rows) in parts.items():
+        columns = columns_of[record]
+        found[record].append(
+            kept(part, lambda rows=rows, columns=columns: pd.DataFrame(rows(), columns=columns))
+        )
+        tick()
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
 
 
 def _row(name: str, case: Case, peer: str, ours: np.ndarray, other: np.ndarray) -> dict[str, Any]:
