@@ -546,3 +546,19 @@ def test_rows_that_depend_do_no_harm_where_the_leader_is_in_costs_alone():
                 kinks += np.abs(sides[0] + sides[1]).max() > 1e-2
     assert seen > 40
     assert kinks > 8
+
+
+def test_what_is_tight_is_corrected_from_a_wrong_beginning():
+    """From points that are far off, without the interior point: nearly always, seldom at once."""
+    tried = at_once = found = 0
+    for seed in SEEDS:
+        answer, rng = answered(seed), np.random.default_rng(seed)
+        follower = QuadraticFollower(answer.follower)
+        parts = answer.x, answer.equation_dual, answer.row_dual
+        for _ in range(2):
+            point = [part + 0.3 * rng.normal(size=len(part)) for part in parts]
+            tried += 1
+            at_once += follower._from(answer.d, *point, rounds=1).certificate.ok
+            found += follower._from(answer.d, *point, rounds=20).certificate.ok
+    assert at_once < 0.3 * tried
+    assert found > 0.9 * tried
