@@ -150,6 +150,7 @@ def test_prices_on_120_random_instances():
 def test_the_programme_against_clarabel_on_arrays_of_its_own(seed):
     """Least cost, and schedules where they are unique, with and without overloads in it."""
     hubs, grid = case(seed)
+    grid = replace(grid, line_weight=1.7, substation_weight=0.6)
     own = own_programme(hubs)
     c, a, b, lower, upper = own.arrays
     room = limit_rows(own, grid, imports_only=True)[1]
