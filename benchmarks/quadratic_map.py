@@ -27,6 +27,9 @@ SIDES: dict[str, tuple[Callable[..., sides.Side], tuple[str, ...], int]] = {
     "HiGHS, hub by hub": (sides.by_highs, ("highspy",), HUBS),
     LINEAR: (partial(sides.by_highs, curved=False), ("highspy",), HUBS),
     "diffapqp, OSQP, spsolve": (sides.by_diffapqp, ("diffapqp", "torch"), HUBS),
+    "diffapqp, OSQP, lsqr": (
+        partial(sides.by_diffapqp, mode="lsqr"), ("diffapqp", "torch"), 6
+    ),
     "diffcp, dense": (sides.by_diffcp, ("diffcp", "clarabel"), 6),
     "cvxpylayers, dense": (sides.by_cvxpylayers, ("cvxpylayers", "diffcp", "torch"), 6),
     "cvxpylayers, lsqr": (

@@ -24,7 +24,7 @@ from flexlib.hub_instances import many_feeders
 from flexlib.hub_programme import HubProgramme
 
 HUBS = 6
-WRONG = "cvxpylayers, lsqr"  # an iterative method that stops before its gradient is right
+WRONG = ("diffapqp, OSQP, lsqr", "cvxpylayers, lsqr")  # LSQR stops before its gradient is right
 
 
 @cache
@@ -49,7 +49,7 @@ def test_every_side_gives_the_same_answer_and_gradient(name: str) -> None:
     limit = quadratic_map.COST_SHARE if name == quadratic_map.LINEAR else quadratic_map.ANSWER_MW
     assert off[quadratic_map.ANSWER, name] <= limit
     gradient = off.get((quadratic_map.GRADIENT, name), 0.0)
-    assert (gradient > quadratic_map.GRADIENT_SHARE) == (name == WRONG)
+    assert (gradient > quadratic_map.GRADIENT_SHARE) == (name in WRONG)
 
 
 def test_gradient_is_that_of_central_differences() -> None:
