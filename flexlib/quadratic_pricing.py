@@ -84,7 +84,7 @@ class QuadraticPrices:
 
     @property
     def conditions(self) -> pd.DataFrame:
-        """Conditions under which the congestion of these prices must be 0, see `claim`.
+        """Conditions of :eq:`quadratic-leader` that make congestion 0, as they are at the answer.
 
         Returns
         -------
@@ -93,14 +93,13 @@ class QuadraticPrices:
         """
         grid = self.grid
         loading = grid.loading_mw(self.schedule.w_mw)
-        capped = self.adder_eur_per_mwh >= self.cap_eur_per_mwh - _ZERO
+        over = np.maximum(loading - grid.upper_mw[:, None], 0.0).max(initial=0.0)
+        reverse = np.maximum(-loading - grid.lower_mw[:, None], 0.0).max(initial=0.0)
         rows = {
             "no withdrawal relieves a row": (abs(grid.incidence.minimum(0).sum()), 0.0, ""),
-            "the cap does not bind": (float(capped.sum()), 0.0, "adders"),
-            "no reverse limit is exceeded": (
-                np.maximum(-loading - grid.lower_mw[:, None], 0.0).max(initial=0.0), 0.0, "MW"
-            ),
-        }  # fmt: skip
+            "adders up to the cap keep imports within the limits": (over, 0.0, "MW"),
+            "no reverse limit is exceeded": (reverse, 0.0, "MW"),
+        }
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "most", "unit"])
         table["holds"] = np.where(table["value"] <= table["most"] + _ZERO, "yes", "NO")
         return table.rename_axis("condition")
@@ -214,7 +213,7 @@ class QuadraticHubs:
 
 
 def hub_follower(programme: HubProgramme) -> Follower:
-    """All hubs with their quadratic costs as one follower; decisions are the adders, hub by hub."""
+    """All hubs with costs :eq:`quadratic-hub` as one follower; decisions are adders, hub by hub."""
     own = followers(programme, no_tariff(*programme.shape[:2]))
     follower = Follower(
         c=own.c,
