@@ -19,6 +19,7 @@ _KINDS = {
     "careless, 0.1 %": ("D", 7, RED, RED),
 }
 _INK = "#333333"
+_LEAST_MWH = 0.01  # below, nothing is drawn on an axis of powers of ten
 
 
 def bills(bill: Axes, price: Axes, w_mw: np.ndarray, tariffs: Mapping[str, Tariff]) -> None:
@@ -49,6 +50,8 @@ def decay(
 ) -> None:
     """Congestion found, or bracketed, and the proven bound against a margin or a curvature.
 
+    Answers with less than 0.01 MWh are not drawn.
+
     Parameters
     ----------
     axes : matplotlib.axes.Axes
@@ -59,11 +62,15 @@ def decay(
     bound : str
         Style of the bound's line.
     """
-    size = found["size"]
+    size, drawn = found["size"], found[found["at_least_mwh"] > _LEAST_MWH]
     axes.plot(size, found["bound_mwh"], bound, color=colour, lw=1.6, label=f"{name}: proven bound")
-    axes.fill_between(size, found["at_least_mwh"], found["at_most_mwh"], color=colour, alpha=0.2)
-    axes.plot(size, found["at_least_mwh"], mark, ls="-", color=colour, lw=1.6, ms=6,
-              label=f"{name}: worst answer")  # fmt: skip
+    axes.fill_between(
+        drawn["size"], drawn["at_least_mwh"], drawn["at_most_mwh"], color=colour, alpha=0.25
+    )
+    axes.plot(
+        drawn["size"], drawn["at_least_mwh"], mark, ls="-", color=colour, lw=1.6, ms=6,
+        label=f"{name}: worst answer",
+    )  # fmt: skip
 
 
 def standings(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], best_mwh: float) -> None:
