@@ -13,7 +13,8 @@ is linear: :eq:`quadratic-implicit`. Where a bound or row is tight with a multip
 active), pieces meet. There it counts as tight. The derivative is then the limit of derivatives at
 costs c nearby (raise the multiplier a little: the answer stays, and nothing is weakly active), an
 element of the generalised Jacobian with respect to c. The derivative in one direction exists
-everywhere, `QuadraticAnswer.directional`.
+everywhere, `QuadraticAnswer.directional`. Both need rows of E that do not depend on each other
+where decisions are in right-hand sides; in costs alone, as for hubs, they need nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from flexlib.certificate import Certificate, Check, largest
 from flexlib.curvature import least_curvature
 from flexlib.errors import DataError, Fault, NotProven, SolveError
 from flexlib.linear_program import LinearProgram
-from flexlib.quadratic_program import solve_quadratic
+from flexlib.quadratic_program import independent_quadratic_parts, solve_quadratic
 
 _TOLERANCE = 1e-10  # asked of the interior-point method, absolute and relative
 _ACTIVE = 1e-6  # distance from a bound, or multiplier, that counts as zero
@@ -39,6 +40,7 @@ _TOUCH = 1e-9  # distance of an exact answer from a bound or row that it touches
 _ROUNDS = 20  # of correcting what is tight
 _ROUNDING = 1e-12  # curvature that counts as none, relative to the largest entry of Q
 _SHIFT = 1e-12  # on the diagonal of dependent equations
+_PART = 10_000  # columns of followers that are answered together
 _INFINITE = 1e30
 _ACCEPTED = 1e-6
 
@@ -204,15 +206,9 @@ class QuadraticFollower:
             found = f"curvature {least:g} of {f.names[column]}"
             expected = "above 0: without curvature the answer need not be unique"
             raise DataError([Fault("follower", "", "q", found, expected)])
-        self._solver = piqp.SparseSolver()
-        settings = self._solver.settings
-        settings.eps_abs = settings.eps_rel = _TOLERANCE
-        settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = _TOLERANCE
-        self._solver.setup(
-            csc_matrix(f.q), f.c, csc_matrix(f.a), f.b, csc_matrix(f.g),
-            np.full(len(f.h), -_INFINITE), f.h,
-            np.maximum(f.lower, -_INFINITE), np.minimum(f.upper, _INFINITE),
-        )  # fmt: skip
+        whole = f.at(np.zeros(f.c_leader.shape[1]))
+        parts = independent_quadratic_parts(whole, f.q, _PART)
+        self._parts = [_PartSolver(f, rows, columns) for rows, columns, _, _ in parts]
 
     def answer(
         self, d: np.ndarray, near: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -243,17 +239,16 @@ class QuadraticFollower:
             if found.certificate.ok:
                 return found
         f = self.follower
-        self._solver.update(
-            c=f.c + f.c_leader @ d, b=f.b - f.a_leader @ d, h_u=f.h - f.g_leader @ d
-        )
-        status, result = self._solver.solve(), self._solver.result
-        if status == piqp.PIQP_MAX_ITER_REACHED:
-            raise NotProven("largest number of iterations", -np.inf, np.inf)
-        if status != piqp.PIQP_SOLVED:
-            solve_quadratic(f.at(d), f.q)  # raises what is wrong
-            raise SolveError(f"solver status: {status.name}")
-        point = np.array(result.x), -np.asarray(result.y), -np.asarray(result.z_u)
-        found = self._from(d, *point, rounds=_ROUNDS)
+        c, b, h = f.c + f.c_leader @ d, f.b - f.a_leader @ d, f.h - f.g_leader @ d
+        x, y, y_rows = np.zeros(len(c)), np.zeros(len(b)), np.zeros(len(h))
+        for part in self._parts:
+            status = part.solved(c, b, h, x, y, y_rows)
+            if status == piqp.PIQP_MAX_ITER_REACHED:
+                raise NotProven("largest number of iterations", -np.inf, np.inf)
+            if status != piqp.PIQP_SOLVED:
+                solve_quadratic(f.at(d), f.q)  # raises what is wrong
+                raise SolveError(f"solver status: {status.name}")
+        found = self._from(d, x, y, y_rows, rounds=_ROUNDS)
         if not found.certificate.ok:
             raise SolveError(f"what is tight at the answer was not found:\n{found.certificate}")
         return found
@@ -313,3 +308,33 @@ class QuadraticFollower:
         new = np.zeros(len(y))
         new[kept] = y[kept] - z[n:]
         return QuadraticAnswer(f, d, x + z[:n], new[:e], new[e:], tight, rows, factor)
+
+
+class _PartSolver:
+    """Interior point for a part of the followers, set up once."""
+
+    def __init__(self, f: Follower, rows: np.ndarray, columns: np.ndarray) -> None:
+        self.columns = columns
+        self.equations, self.rows = rows[rows < len(f.b)], rows[rows >= len(f.b)] - len(f.b)
+        self.solver = piqp.SparseSolver()
+        settings = self.solver.settings
+        settings.eps_abs = settings.eps_rel = _TOLERANCE
+        settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = _TOLERANCE
+        self.solver.setup(
+            csc_matrix(f.q[columns][:, columns]), f.c[columns],
+            csc_matrix(f.a[self.equations][:, columns]), f.b[self.equations],
+            csc_matrix(f.g[self.rows][:, columns]),
+            np.full(len(self.rows), -_INFINITE), f.h[self.rows],
+            np.maximum(f.lower[columns], -_INFINITE), np.minimum(f.upper[columns], _INFINITE),
+        )  # fmt: skip
+
+    def solved(
+        self, c: np.ndarray, b: np.ndarray, h: np.ndarray,
+        x: np.ndarray, y: np.ndarray, y_rows: np.ndarray,
+    ) -> piqp.Status:  # fmt: skip
+        """Status; point and duals are written to their places in x, y and y_rows."""
+        self.solver.update(c=c[self.columns], b=b[self.equations], h_u=h[self.rows])
+        status, result = self.solver.solve(), self.solver.result
+        x[self.columns], y[self.equations] = result.x, -np.asarray(result.y)
+        y_rows[self.rows] = -np.asarray(result.z_u)
+        return status

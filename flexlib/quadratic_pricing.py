@@ -7,7 +7,8 @@ direction of import and D the cap on the adder, the programme :eq:`quadratic-lea
     R (m - s) <= limit - background + R o_hat
 
 has multipliers mu of the grid's rows whose sums ``delta = R' mu`` lie in [0, D], and every x_i is
-the one answer of its hub to them. Where s = 0, no row is overloaded in the direction of import.
+the one answer of its hub to them. Where s = 0 and answers export at least o_hat, no row is
+overloaded in the direction of import.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _ROUNDS = 6  # of crediting the rows with the exports of the answers
 _ZERO = 1e-6  # EUR/MWh, MW or EUR that count as nothing in a condition
 _NO_ADDER = 1e-3  # EUR/MWh at which an export is not worth a credit
 _WORTH = 0.01  # of the congestion that is left: exports that are worth another round
-_CLEAR = 1e-9  # congestion, as a share of the energy withdrawn, that is an error of rounding
+_CLEAR = 1e-8  # congestion, as a share of the energy withdrawn, that is an error of rounding
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ for one unit more on the right-hand side of its row.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,14 +15,15 @@ from scipy.sparse import coo_array, csc_matrix, csr_array, diags_array, eye_arra
 
 from flexlib.certificate import Check, largest
 from flexlib.curvature import curvature_faults
-from flexlib.errors import DataError, NotProven, SolveError, Unbounded
-from flexlib.linear_program import LinearProgram, dual_bound
+from flexlib.errors import DataError, FlexlibError, NotProven, SolveError, Unbounded
+from flexlib.linear_program import LinearProgram, dual_bound, independent_parts
 from flexlib.solver import solve
 
-_TOLERANCE = 1e-9  # asked of the solver, absolute and relative
+_TOLERANCES = (1e-11, 1e-9)  # asked of the solver, absolute and relative; the next if not met
 _ACCEPTED = 1e-6  # largest violation and relative gap accepted when recomputed
 _ZERO = 1e-7  # reduced cost of a column without limit, relative to the largest cost
 _LONG = 300  # entries of a row beyond which partial sums stand in for them
+_PART = 10_000  # columns of a part at most, unless nothing in it falls apart
 _INFINITE = 1e30
 
 
@@ -51,7 +53,7 @@ def solve_quadratic(program: LinearProgram, q: csr_array) -> QuadraticSolution:
 
     The bound is that of the tangent: where Q is convex, ``1/2 x'Qx`` is at least ``(Q v)'x -
     1/2 v'Qv`` for every v, and at v = x the duals prove a bound on the linear programme that is
-    left.
+    left. Parts that share nothing are solved one after another, and long rows left out at first.
 
     Parameters
     ----------
@@ -79,12 +81,66 @@ def solve_quadratic(program: LinearProgram, q: csr_array) -> QuadraticSolution:
     """
     if faults := curvature_faults(q, program.column_names, "programme"):
         raise DataError(faults)
+    long = np.diff(program.a.indptr) > _LONG
+    if long.any():  # where these do not bind, the rest may fall apart
+        with suppress(FlexlibError):
+            x, dual = _in_parts(_with_rows(program, ~long), q)
+            beyond = program.a[long] @ x
+            limits = program.row_lower[long], program.row_upper[long]
+            if ((limits[0] <= beyond) & (beyond <= limits[1])).all():
+                every = np.zeros(len(long))
+                every[~long] = dual
+                return _checked(program, q, x, every)
+    return _checked(program, q, *_in_parts(program, q))
+
+
+def independent_quadratic_parts(
+    program: LinearProgram, q: csr_array, most: int
+) -> list[tuple[np.ndarray, np.ndarray, LinearProgram, csr_array]]:
+    """Parts that share no column, nor an entry of Q; see `flexlib.linear_program`.
+
+    Returns
+    -------
+    list of tuple
+        Rows, columns, the programme of each part, without its offset, and its Q.
+    """
+    count, columns = program.a.shape
+    if columns <= most:
+        return [(np.arange(count), np.arange(columns), program, q)]
+    free = np.full(columns, np.inf)
+    joint = replace(
+        program,
+        a=csr_array(vstack([program.a, q])),
+        row_lower=np.append(program.row_lower, -free),
+        row_upper=np.append(program.row_upper, free),
+        row_names=[*program.row_names, *program.column_names],
+    )
+    found = []
+    for rows, of_part, part in independent_parts(joint, most):
+        own = rows < count
+        square = csr_array(q[of_part][:, of_part])
+        found.append((rows[own], of_part, _with_rows(part, own), square))
+    return found
+
+
+def _in_parts(program: LinearProgram, q: csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Point and duals of a programme, part by part."""
+    x, dual = np.zeros(len(program.c)), np.zeros(len(program.row_lower))
+    for rows, columns, part, square in independent_quadratic_parts(program, q, _PART):
+        x[columns], dual[rows] = _solved(part, square)
+    return x, dual
+
+
+def _solved(program: LinearProgram, q: csr_array) -> tuple[np.ndarray, np.ndarray]:
     short = _with_short_rows(program)
     padded = csr_array(
         (q.data, q.indices, np.pad(q.indptr, (0, len(short.c) - len(program.c)), "edge")),
         shape=(len(short.c),) * 2,
     )
-    status, x, dual = _run(short, padded)
+    for tolerance in _TOLERANCES:
+        status, x, dual = _run(short, padded, tolerance)
+        if status != piqp.PIQP_MAX_ITER_REACHED:
+            break
     if status in (piqp.PIQP_PRIMAL_INFEASIBLE, piqp.PIQP_DUAL_INFEASIBLE):
         solve(replace(program, c=np.zeros_like(program.c)))  # raises, with the rows in conflict
     if status == piqp.PIQP_DUAL_INFEASIBLE:
@@ -93,17 +149,27 @@ def solve_quadratic(program: LinearProgram, q: csr_array) -> QuadraticSolution:
         raise NotProven("largest number of iterations", -np.inf, np.inf)
     if status != piqp.PIQP_SOLVED:
         raise SolveError(f"solver status: {status.name}")
-    return _checked(program, q, x[: len(program.c)], dual[: len(program.row_lower)])
+    return x[: len(program.c)], dual[: len(program.row_lower)]
 
 
-def _run(program: LinearProgram, q: csr_array) -> tuple[piqp.Status, np.ndarray, np.ndarray]:
+def _with_rows(program: LinearProgram, kept: np.ndarray) -> LinearProgram:
+    names = [program.row_names[k] for k in np.flatnonzero(kept)]
+    lower, upper = program.row_lower[kept], program.row_upper[kept]
+    return replace(
+        program, a=csr_array(program.a[kept]), row_lower=lower, row_upper=upper, row_names=names
+    )
+
+
+def _run(
+    program: LinearProgram, q: csr_array, tolerance: float
+) -> tuple[piqp.Status, np.ndarray, np.ndarray]:
     """Status, point and duals of PIQP, equations and inequalities told apart."""
     equal = program.row_lower == program.row_upper
     rows, g = csc_matrix(program.a[equal]), csc_matrix(program.a[~equal])
     solver = piqp.SparseSolver()
     settings = solver.settings
-    settings.eps_abs = settings.eps_rel = _TOLERANCE
-    settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = _TOLERANCE
+    settings.eps_abs = settings.eps_rel = tolerance
+    settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = tolerance
     limits = (program.row_lower[~equal], program.row_upper[~equal], program.lower, program.upper)
     solver.setup(
         csc_matrix(q), program.c, rows, program.row_upper[equal], g,

@@ -291,3 +291,56 @@ def test_a_solver_that_stops_early_or_fails_is_told(monkeypatch):
         run(getattr(quadratic_program.piqp, f"PIQP_{status}"))
         with pytest.raises(SolveError, match=status):
             solve_quadratic(problem, q)
+
+
+@pytest.mark.parametrize("slack", [5.0, 1.0, -2.0])
+def test_parts_and_a_long_row_over_them(slack, monkeypatch):
+    """Parts tied by entries of Q or by one long row: as if solved at once, by the duals too."""
+    rng = np.random.default_rng(7)
+    blocks, n = 12, 5
+    parts = [drawn_block(rng, n) for _ in range(blocks)]
+    x_alone = []
+    for a, b, q, c in parts:
+        alone = program(c, a, [b], [b], [-4] * n, [4] * n)
+        x_alone.append(solve_quadratic(alone, csr_array(q)).x)
+    total = float(np.concatenate(x_alone).sum())
+    a = np.zeros((blocks + 1, blocks * n))
+    q = np.zeros((blocks * n, blocks * n))
+    for k, (row, _, square, _) in enumerate(parts):
+        a[k, k * n : (k + 1) * n] = row
+        q[k * n : (k + 1) * n, k * n : (k + 1) * n] = square
+    a[-1] = 1.0
+    q[0, 2 * n] = q[2 * n, 0] = 0.1  # the first and the third share an entry of Q
+    b = [b for _, b, _, _ in parts]
+    c = np.concatenate([c for *_, c in parts])
+    whole = program(c, a, [*b, -INF], [*b, total + slack], [-4] * (blocks * n), [4] * (blocks * n))
+    once = solve_quadratic(whole, csr_array(q))
+    monkeypatch.setattr(quadratic_program, "_LONG", 20)
+    monkeypatch.setattr(quadratic_program, "_PART", 2 * n)
+    found = solve_quadratic(whole, csr_array(q))
+    np.testing.assert_allclose(found.x, once.x, atol=1e-6)
+    np.testing.assert_allclose(found.row_dual, once.row_dual, atol=1e-5)
+    assert (abs(found.row_dual[-1]) > 1e-3) == (slack < 0)
+    assert found.objective == pytest.approx(by_clarabel(whole, csr_array(q))[0], abs=1e-6)
+
+
+def drawn_block(rng, n):
+    root = rng.normal(size=(n, n))
+    return rng.normal(size=(1, n)), rng.normal(), root @ root.T + np.eye(n), rng.normal(size=n)
+
+
+def test_parts_share_neither_a_column_nor_an_entry_of_q():
+    a = np.kron(np.eye(6), np.ones((1, 2)))
+    q = np.eye(12)
+    q[1, 6] = q[6, 1] = 0.5  # the first and the fourth
+    problem = program(np.zeros(12), a, [1] * 6, [1] * 6, [0] * 12, [1] * 12)
+    found = quadratic_program.independent_quadratic_parts(problem, csr_array(q), 2)
+    columns = sorted(np.concatenate([part[1] for part in found]))
+    assert columns == list(range(12))
+    for rows, own, part, square in found:
+        assert (0 in own) == (6 in own)
+        np.testing.assert_array_equal(part.a.toarray(), a[rows][:, own])
+        np.testing.assert_array_equal(square.toarray(), q[np.ix_(own, own)])
+        assert not np.delete(a[rows], own, axis=1).any()
+        assert part.row_names == [problem.row_names[k] for k in rows]
+    assert len(found) == 5
