@@ -157,14 +157,15 @@ def independent_parts(
         return [(np.arange(rows), np.arange(columns), problem)]
     found = []
     of_row, of_column = _members(part[:rows], part.max()), _members(part[rows:], part.max())
-    for row, column in zip(of_row, of_column, strict=True):
+    blocks = diagonal_blocks(problem.a, of_row, of_column)
+    for row, column, block in zip(of_row, of_column, blocks, strict=True):
         found.append(
             (
                 row,
                 column,
                 LinearProgram(
                     problem.c[column],
-                    csr_array(problem.a[row][:, column]),
+                    block,
                     problem.row_lower[row],
                     problem.row_upper[row],
                     problem.lower[column],
@@ -175,6 +176,26 @@ def independent_parts(
             )
         )
     return found
+
+
+def diagonal_blocks(
+    matrix: csr_array, of_row: list[np.ndarray], of_column: list[np.ndarray]
+) -> list[csr_array]:
+    """Blocks of a matrix at given rows and columns, turned once: parts of thousands take long.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_array
+    of_row, of_column : list of numpy.ndarray
+        Rows and columns of each block.
+    """
+    turned = csr_array(matrix[np.concatenate(of_row)][:, np.concatenate(of_column)])
+    row = np.cumsum([0, *(len(part) for part in of_row)])
+    column = np.cumsum([0, *(len(part) for part in of_column)])
+    return [
+        csr_array(turned[row[k] : row[k + 1], column[k] : column[k + 1]])
+        for k in range(len(of_row))
+    ]
 
 
 def _members(label: np.ndarray, last: int) -> list[np.ndarray]:

@@ -208,7 +208,7 @@ class QuadraticFollower:
             raise DataError([Fault("follower", "", "q", found, expected)])
         whole = f.at(np.zeros(f.c_leader.shape[1]))
         parts = independent_quadratic_parts(whole, f.q, _PART)
-        self._parts = [_PartSolver(f, rows, columns) for rows, columns, _, _ in parts]
+        self._parts = [_PartSolver(*part, len(f.b)) for part in parts]
 
     def answer(
         self, d: np.ndarray, near: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -313,19 +313,24 @@ class QuadraticFollower:
 class _PartSolver:
     """Interior point for a part of the followers, set up once."""
 
-    def __init__(self, f: Follower, rows: np.ndarray, columns: np.ndarray) -> None:
-        self.columns = columns
-        self.equations, self.rows = rows[rows < len(f.b)], rows[rows >= len(f.b)] - len(f.b)
+    def __init__(
+        self,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        part: LinearProgram,
+        q: csr_array,
+        equations: int,
+    ) -> None:
+        first = rows < equations
+        self.columns, self.equations, self.rows = columns, rows[first], rows[~first] - equations
         self.solver = piqp.SparseSolver()
         settings = self.solver.settings
         settings.eps_abs = settings.eps_rel = _TOLERANCE
         settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = _TOLERANCE
         self.solver.setup(
-            csc_matrix(f.q[columns][:, columns]), f.c[columns],
-            csc_matrix(f.a[self.equations][:, columns]), f.b[self.equations],
-            csc_matrix(f.g[self.rows][:, columns]),
-            np.full(len(self.rows), -_INFINITE), f.h[self.rows],
-            np.maximum(f.lower[columns], -_INFINITE), np.minimum(f.upper[columns], _INFINITE),
+            csc_matrix(q), part.c, csc_matrix(part.a[first]), part.row_upper[first],
+            csc_matrix(part.a[~first]), np.full(len(self.rows), -_INFINITE), part.row_upper[~first],
+            np.maximum(part.lower, -_INFINITE), np.minimum(part.upper, _INFINITE),
         )  # fmt: skip
 
     def solved(

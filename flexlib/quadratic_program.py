@@ -16,7 +16,7 @@ from scipy.sparse import coo_array, csc_matrix, csr_array, diags_array, eye_arra
 from flexlib.certificate import Check, largest
 from flexlib.curvature import curvature_faults
 from flexlib.errors import DataError, FlexlibError, NotProven, SolveError, Unbounded
-from flexlib.linear_program import LinearProgram, dual_bound, independent_parts
+from flexlib.linear_program import LinearProgram, diagonal_blocks, dual_bound, independent_parts
 from flexlib.solver import solve
 
 _TOLERANCES = (1e-11, 1e-9)  # asked of the solver, absolute and relative; the next if not met
@@ -115,11 +115,13 @@ def independent_quadratic_parts(
         row_upper=np.append(program.row_upper, free),
         row_names=[*program.row_names, *program.column_names],
     )
+    parts = independent_parts(joint, most)
+    of_column = [own for _, own, _ in parts]
     found = []
-    for rows, of_part, part in independent_parts(joint, most):
-        own = rows < count
-        square = csr_array(q[of_part][:, of_part])
-        found.append((rows[own], of_part, _with_rows(part, own), square))
+    squares = diagonal_blocks(q, of_column, of_column)
+    for (rows, own, part), square in zip(parts, squares, strict=True):
+        kept = rows < count
+        found.append((rows[kept], own, _with_rows(part, kept), square))
     return found
 
 
