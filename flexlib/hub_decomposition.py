@@ -145,12 +145,9 @@ def decomposed_prices(
         for part, result in zip(whole, answers.values(), strict=True):
             adder[part.members], w_mw[part.members] = result["adder_eur_per_mwh"], result["w_mw"]
         room = _shares(whole, grid, w_mw)
-    beyond = max(float(adder.max()) - cap, -float(adder.min()), 0.0)
-    checks = [Check("adder outside 0 and the cap", beyond, 1e-6, "EUR/MWh")]
-    checks += _worst_checks(answers)
     return DecomposedPrices(
         adder, w_mw, grid.congestion_mwh(w_mw), found.price, overload, found.evaluations,
-        found.unbalanced, Certificate(tuple(checks)),
+        found.unbalanced, Certificate(_worst_checks(answers)),
     )  # fmt: skip
 
 
@@ -288,9 +285,9 @@ def _shares(whole: list[Part], grid: HubGrid, w_mw: np.ndarray) -> list[np.ndarr
     return [w_mw[part.members].sum(axis=0) + rest / len(whole) for part in whole]
 
 
-def _worst_checks(answers: Results) -> list[Check]:
+def _worst_checks(answers: Results) -> tuple[Check, ...]:
     """Largest value of each check over the parts."""
     results = list(answers.values())
     value = np.max([result["value"] for result in results], axis=0)
     kind = zip(results[0]["check"], value, results[0]["tolerance"], results[0]["unit"], strict=True)
-    return [Check(str(name), float(v), float(most), str(unit)) for name, v, most, unit in kind]
+    return tuple(Check(str(name), float(v), float(most), str(unit)) for name, v, most, unit in kind)

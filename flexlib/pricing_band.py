@@ -1,8 +1,8 @@
 """Two-block bands: a plan's quantities at a low price, and what goes beyond them at a high one.
 
-With a plan's quantities q^ and prices eta, a hub pays ``delta m + kappa (q - q^)^+``, and on net
-withdrawals also ``kappa' (q^ - q)^+``. Where the top price exceeds eta and the low one does not,
-what a hub can deviate is linear in the money that it does not mind, :eq:`ties-band`.
+With a plan's quantities q^ and prices eta, a hub pays ``delta m + (eta - delta + kappa)(q - q^)^+``
+and on net withdrawals also for ``(q^ - q)^+``. Where the top price exceeds eta, by kappa, and delta
+does not, what a hub can deviate is linear in the money that it does not mind, :eq:`ties-band`.
 """
 
 from __future__ import annotations
