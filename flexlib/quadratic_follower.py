@@ -37,7 +37,7 @@ from flexlib.quadratic_program import independent_quadratic_parts, solve_quadrat
 _TOLERANCE = 1e-10  # asked of the interior-point method, absolute and relative
 _ACTIVE = 1e-6  # distance from a bound, or multiplier, that counts as zero
 _TOUCH = 1e-9  # distance of an exact answer from a bound or row that it touches
-_ROUNDS = 20  # of correcting what is tight
+_ROUNDS, _NEAR = 20, 4  # of correcting what is tight, from the interior point and from a guess
 _ROUNDING = 1e-12  # curvature that counts as none, relative to the largest entry of Q
 _SHIFT = 1e-12  # on the diagonal of dependent equations
 _PART = 10_000  # columns of followers that are answered together
@@ -235,7 +235,7 @@ class QuadraticFollower:
             If the solver stops, or what is tight is not found.
         """
         if near is not None:
-            found = self._from(d, *near, rounds=1)
+            found = self._from(d, *near, rounds=_NEAR)
             if found.certificate.ok:
                 return found
         f = self.follower
