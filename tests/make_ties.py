@@ -60,7 +60,10 @@ SIZES: dict[str, tuple[float, ...]] = {
 }
 DRAWS = range(20)
 SHARE = 0.05
-POSTED = (("no pricing", 0), ("linear prices", 0), ("import band", 60), ("net band", 60))
+POSTED = (
+    ("no pricing", 0), ("linear prices", 0), ("import band", 60), ("net band", 60),
+    ("quadratic tariff", 50), ("subscription", 8), ("demand charge", 8),
+)  # fmt: skip
 NUMBERS = [
     "congestion_mwh", "at_least_mwh", "at_most_mwh", "hub_cost_eur", "revenue_eur",
 ]  # fmt: skip
