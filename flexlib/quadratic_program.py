@@ -68,6 +68,8 @@ def solve_quadratic(program: LinearProgram, q: csr_array) -> QuadraticSolution:
 
     Raises
     ------
+    ValueError
+        Naming a column that is integer.
     DataError
         If Q is of another shape, not symmetric, or has an eigenvalue below 0.
     Infeasible
@@ -79,6 +81,8 @@ def solve_quadratic(program: LinearProgram, q: csr_array) -> QuadraticSolution:
     SolveError
         If the solver fails or its answer does not survive recomputation.
     """
+    if program.integer.any():
+        raise ValueError(f"{program.column_names[int(program.integer.argmax())]} is integer")
     if faults := curvature_faults(q, program.column_names, "programme"):
         raise DataError(faults)
     long = np.diff(program.a.indptr) > _LONG

@@ -344,3 +344,9 @@ def test_parts_share_neither_a_column_nor_an_entry_of_q():
         assert not np.delete(a[rows], own, axis=1).any()
         assert part.row_names == [problem.row_names[k] for k in rows]
     assert len(found) == 5
+
+
+def test_an_integer_column_is_refused_by_name():
+    problem = program([1.0, 1.0], [[1.0, 1.0]], [1.5], [INF], integer=[False, True])
+    with pytest.raises(ValueError, match=f"{problem.column_names[1]} is integer"):
+        solve_quadratic(problem, csr_array(np.eye(2)))
